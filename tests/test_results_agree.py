@@ -1,0 +1,94 @@
+"""What was measured here agrees with what is committed.
+
+On the machine that made the committed results a second run changes no byte. On another one, other processors round
+differently, so the numbers may differ by the tolerances below and by no more.
+"""
+import io
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+COUNTS = re.compile(r"(^|[._])(n|count|counts|support|images|unreadable|duplicates|classes|parameters)([._]|$)")  # exact
+P_VALUES = re.compile(r"(^|[._])p(_value)?$")  # only in [0, 1]: a few changed answers move them far
+ABSOLUTE = 0.02  # fractions, and numbers below 1
+RELATIVE = 0.05  # numbers above 1: losses, epochs
+PER_CLASS = 0.1  # precision and recall of one class, which may have only a dozen test images
+ANSWERS = 0.05   # share of test items whose predicted class may differ
+CURVES = {"history.csv", "roc.csv"}  # as many rows as there are epochs or thresholds; metrics.json has their numbers
+
+
+def git(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True)
+
+
+def committed() -> list[str]:
+    "Paths of the results in HEAD; none outside a git checkout and before the first commit."
+    paths = git("ls-tree", "-r", "-z", "--name-only", "HEAD", "--", "results").stdout.decode().split("\0")
+    return [path for path in paths if path.endswith((".json", ".csv"))]
+
+
+def leaves(node, name: str = "") -> dict:
+    "Dotted names and values of a JSON document."
+    if not isinstance(node, dict | list): return {name: node}
+    items = node.items() if isinstance(node, dict) else enumerate(node)
+    return {key: leaf for part, child in items for key, leaf in leaves(child, f"{name}.{part}".lstrip(".")).items()}
+
+
+def agree(name: str, old: pd.Series, new: pd.Series, absolute: float = ABSOLUTE) -> bool:
+    "Whether the values under a name agree; `old` and `new` have equal lengths."
+    if name == "predicted": return (old != new).mean() <= ANSWERS
+    exact = COUNTS.search(name) or not all(pd.api.types.is_numeric_dtype(part) and part.dtype != bool for part in (old, new))
+    if exact: return old.equals(new)
+    if P_VALUES.search(name): return bool(new.between(0, 1).all())
+    return bool(np.isclose(new.astype(float), old.astype(float), atol=absolute, rtol=RELATIVE * (old.abs() > 1), equal_nan=True).all())
+
+
+def differences(path: str, old: bytes, new: bytes) -> list[str]:
+    "What disagrees between two versions of a file."
+    if path.endswith(".json"):
+        before, after = (leaves(json.loads(text)) for text in (old, new))
+        if before.keys() != after.keys(): return sorted(before.keys() ^ after.keys())
+        differ = [name for name in before if not agree(name, pd.Series([before[name]]), pd.Series([after[name]]))]
+        return [f"{name}: {before[name]} -> {after[name]}" for name in differ]
+    before, after = (pd.read_csv(io.BytesIO(text)) for text in (old, new))
+    if list(before) != list(after): return [f"columns {list(before)} -> {list(after)}"]
+    if Path(path).name in CURVES: return [] if len(after) else ["no rows"]
+    if len(before) != len(after): return [f"{len(before)} -> {len(after)} rows"]
+    absolute = PER_CLASS if Path(path).name == "per_class.csv" else ABSOLUTE
+    return [f"column {name}" for name in before if not agree(name, before[name], after[name], absolute)]
+
+
+@pytest.mark.parametrize("path", committed())
+def test_results_agree_with_the_committed_ones(path):
+    if git("diff", "--quiet", "HEAD", "--", "data.dvc", "params.yaml").returncode:
+        pytest.skip("other data or parameters than the committed results were made with")
+    found = differences(path, git("show", f"HEAD:{path}").stdout, (ROOT / path).read_bytes())
+    assert not found, f"{path}: beyond the tolerances; commit the new results if the change is meant: {found}"
+
+
+METRICS = {"accuracy": 0.61, "log_loss": 1.9, "n_test": 120, "best": "cnn_1", "mcnemar": {"p_value": 0.04}}
+SMALL = [{}, {"accuracy": 0.595}, {"log_loss": 1.95}, {"mcnemar": {"p_value": 0.4}}]
+LARGE = [{"accuracy": 0.58}, {"accuracy": None}, {"log_loss": 2.1}, {"n_test": 121}, {"best": "cnn_2"}, {"extra": 1}]
+
+
+@pytest.mark.parametrize("change, found", [(change, False) for change in SMALL] + [(change, True) for change in LARGE], ids=str)
+def test_numbers_beyond_a_tolerance_are_found(change, found):
+    assert bool(differences("metrics.json", json.dumps(METRICS).encode(), json.dumps(METRICS | change).encode())) == found
+
+
+@pytest.mark.parametrize("flipped, found", [(5, False), (6, True)])
+def test_a_twentieth_of_the_answers_may_differ(flipped, found):
+    before, after = (["actual,predicted"] + ["Sad,Happy"] * n + ["Sad,Sad"] * (100 - n) for n in (0, flipped))
+    assert bool(differences("confusion.csv", "\n".join(before).encode(), "\n".join(after).encode())) == found
+
+
+def test_tables_need_the_same_rows_and_columns_and_curves_the_same_columns():
+    table, longer, other = b"a,b\n1,0.5\n", b"a,b\n1,0.5\n2,0.5\n", b"a,c\n1,0.5\n"
+    assert differences("runs.csv", table, longer) and differences("runs.csv", table, other) and differences("roc.csv", table, other)
+    assert not differences("roc.csv", table, longer) and not differences("runs.csv", table, table)
