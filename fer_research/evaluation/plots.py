@@ -75,22 +75,23 @@ def roc_plot(
     if not many: ax.legend(title="class (area)", loc="lower right")
     return ax
 
-# %% ../../nbs/evaluation/plots.ipynb #baa4140d
+# %% ../../nbs/evaluation/plots.ipynb #f61038b0
 def curves_plot(
     history: pd.DataFrame,  # a row an epoch; columns `epoch` (optional, from 1), and for each measure `loss` or `train_loss`, and `val_loss`
     measures: Sequence[str] = ("loss", "accuracy"),  # a panel each, where the history has it
+    by: str = "epoch",      # what a row is, and its column: "epoch", or "round" of boosting
 ) -> Figure:  # panels side by side
-    "Measures by epoch, training against validation; `InputError` if the history has none of the measures."
+    "Measures by epoch or round, training against validation; `InputError` if the history has none of the measures."
     sides = {"training": ("train_", ""), "validation": ("val_",)}
     lines = {m: {side: prefix + m for side, prefixes in sides.items() for prefix in prefixes if prefix + m in history} for m in measures}
     lines = {measure: columns for measure, columns in lines.items() if columns}
     if not lines: raise InputError(f"a history with columns {list(history)} has none of {list(measures)}")
-    epochs = history.get("epoch", pd.Series(np.arange(1, len(history) + 1)))
+    steps = history.get(by, pd.Series(np.arange(1, len(history) + 1)))
     with sns.axes_style("ticks"): figure, panels = plt.subplots(1, len(lines), figsize=(4.5 * len(lines), 3.4), layout="constrained", squeeze=False)
     for ax, (measure, columns) in zip(panels[0], lines.items(), strict=True):
         for (side, column), colour, dash in zip(columns.items(), palette(2), ("-", "--"), strict=False):
-            sns.lineplot(x=epochs.to_numpy(), y=history[column].to_numpy(), ax=ax, color=colour, linestyle=dash, label=side)
-        ax.set(xlabel="epoch", ylabel={"loss": "loss (nats)", "accuracy": "accuracy (fraction)"}.get(measure, measure))
+            sns.lineplot(x=steps.to_numpy(), y=history[column].to_numpy(), ax=ax, color=colour, linestyle=dash, label=side)
+        ax.set(xlabel=by, ylabel={"loss": "loss (nats)", "accuracy": "accuracy (fraction)"}.get(measure, measure))
         ax.xaxis.get_major_locator().set_params(integer=True)
     return figure
 

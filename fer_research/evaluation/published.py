@@ -14,15 +14,14 @@ from ruamel.yaml import YAML
 
 from ..core import InputError, repo_root
 
-# %% ../../nbs/evaluation/published.ipynb #cf52c432
+# %% ../../nbs/evaluation/published.ipynb #cae93247
 def published(
     study: str,  # "fer_boosting", "fer_elm", "fer_transfer", "kana_mlp" or "polymnist"
 ) -> dict:  # the file as dicts, lists, numbers and strings
     "Everything that is recorded about a published study; `InputError` that names the studies there are."
-    folder = repo_root() / "published"
-    path = folder / f"{study}.yaml"
-    if not path.is_file(): raise InputError(f"{study!r} is no published study: expected {', '.join(sorted(file.stem for file in folder.glob('*.yaml')))}")
-    return YAML(typ="safe", pure=True).load(path)
+    files = {path.stem: path for path in sorted((repo_root() / "published").glob("*.yaml"))}
+    if study not in files: raise InputError(f"{study!r} is no published study: expected {', '.join(files)}")
+    return YAML(typ="safe", pure=True).load(files[study])
 
 # %% ../../nbs/evaluation/published.ipynb #7f492135
 def citation(
@@ -32,9 +31,9 @@ def citation(
     source = published(study)["source"]
     return f"{', '.join(source['authors'])} ({str(source['date'])[:4] if source['date'] != 'unknown' else 'year unknown'}). {source['title'].rstrip('.')}."
 
-# %% ../../nbs/evaluation/published.ipynb #8d12e072
+# %% ../../nbs/evaluation/published.ipynb #cb5ab728
 NAMES = {name: name for name in ("accuracy", "train_accuracy", "train_loss", "val_accuracy", "val_loss", "parameters")} | {
-    "test_accuracy": "accuracy", "test_loss": "log_loss", "precision": "macro_precision", "recall": "macro_recall", "f1": "macro_f1"}
+    "test_accuracy": "accuracy", "test_loss": "log_loss", "best_multi_logloss": "log_loss", "precision": "macro_precision", "recall": "macro_recall", "f1": "macro_f1"}
 
 
 def flat(
@@ -44,14 +43,13 @@ def flat(
     averages = {f"{average}_{name}": value for average in ("macro", "weighted") for name, value in entry.get(average, {}).items()}
     return {NAMES[name]: value for name, value in entry.items() if name in NAMES} | averages
 
-# %% ../../nbs/evaluation/published.ipynb #52597447
+# %% ../../nbs/evaluation/published.ipynb #352e10d2
 def fer_boosting(
     content: Mapping,  # the file
 ) -> dict[str, dict[str, float]]:  # metrics of each variant
     "By features: `pca`, `resnet50`, `vit_base_patch16`."
     sizes = {f"n_{part}": content["dataset"]["split"][part] for part in ("train", "test")}
-    return {entry["variant"]: flat(entry) | {"log_loss": value for name, value in entry.get("lightgbm", {}).items() if name == "best_multi_logloss"} | sizes
-            for entry in content["variants"].values()}
+    return {entry["variant"]: flat(entry) | flat(entry.get("lightgbm", {})) | sizes for entry in content["variants"].values()}
 
 # %% ../../nbs/evaluation/published.ipynb #97f67663
 def fer_elm(

@@ -85,11 +85,11 @@ class Split:
         "How many items each part has, under the names that metrics use."
         return {f"n_{part}": len(getattr(self, part)) for part in ("train", "validation", "test", "dropped")}
 
-# %% ../../nbs/evaluation/splits.ipynb #e1b1dac8
+# %% ../../nbs/evaluation/splits.ipynb #35112392
 def three_way(
     labels: Sequence,          # (n,) class of each item
     test: float = 0.2,         # share of the whole to report
-    validation: float = 0.1,   # share of the whole to choose on
+    validation: float = 0.1,   # share of the whole to choose on; 0 for none
     seed: int = 42,            # of both draws
     stratify: bool = True,     # the same class shares in the three parts
     groups: Sequence | None = None,  # (n,) items with the same value stay in one part
@@ -98,6 +98,7 @@ def three_way(
     if test + validation >= 1: raise InputError(f"test {test} and validation {validation} of the whole leave nothing to fit on")
     labels, groups = np.asarray(labels), None if groups is None else np.asarray(groups)
     rest, held = holdout(labels, test, seed, stratify, groups)
+    if not validation: return Split(rest, rest[:0], held)
     share = round(validation / (1 - test), 9)
     fit, choose = holdout(labels[rest], share, seed, stratify, None if groups is None else groups[rest])
     return Split(rest[fit], rest[choose], held)

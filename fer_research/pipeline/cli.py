@@ -89,7 +89,7 @@ def record(
     from fer_research.pipeline.records import record as keep
     typer.echo(keep(name, study).relative_to(repo_root()))
 
-# %% ../../nbs/pipeline/cli.ipynb #f7983a3b
+# %% ../../nbs/pipeline/cli.ipynb #8fd5a4ca
 def _census_rows(images, decoded, items) -> tuple[dict, list[list]]:
     "Figures of a data set, and its classes."
     from fer_research.data.census import census, class_counts
@@ -102,7 +102,8 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ):
     "Census of the data sets: classes, sizes, unreadable files and duplicates.\n\nExample: `fer-research data check fer6`"
-    from fer_research.data.sources import READERS, find_file, open_set, read_sources
+    from fer_research.data.catalogue import READERS, find_file, open_set
+    from fer_research.data.sources import read_sources
     found = {}
     for dataset in [name] if name else list(READERS):
         images = open_set(dataset)
@@ -126,7 +127,7 @@ def put(
     may_show: Annotated[bool, typer.Option(help="Whether notebooks may draw its pictures. No, where they show people.")] = False,
 ):
     "Check a file, put it in place of a data set, and write down where it came from; then `dvc add data`.\n\nExample: `fer-research data put fer6 ~/Downloads/archive.zip`"
-    from fer_research.data.sources import put as put_in_place
+    from fer_research.data.catalogue import put as put_in_place
     described = {k: v for k, v in {"title": title, "licence": licence}.items() if v}
     images, decoded = put_in_place(name, file, origin, may_show, **described)
     problems = [*images.problems, *decoded.problems]
@@ -138,7 +139,7 @@ def put(
 @data_app.command()
 def sample():
     "Draw the embedded sample anew into data/ (for those who change how it is drawn)."
-    from fer_research.sample.faces import write_sample
+    from fer_research.sample.make import write_sample
     write_sample(repo_root() / "data")
 
 # %% ../../nbs/pipeline/cli.ipynb #7ac00304

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Share', 'Count', 'Classifier', 'Strict', 'Explore', 'Datasets', 'Common', 'Split', 'PixelFeatures', 'Majority',
            'Neighbours', 'Logistic', 'Boosting', 'Variant', 'Search', 'Tuned', 'FerBoosting', 'CompareCommon',
-           'Comparison', 'Params', 'read_params', 'check_params', 'step_parameters', 'apply_preset']
+           'Comparison', 'Params', 'read_params', 'check_params', 'step_parameters', 'variant_names', 'apply_preset']
 
 # %% ../../nbs/pipeline/params.ipynb #10a568c0
 from collections.abc import Mapping
@@ -197,6 +197,14 @@ def step_parameters(
     candidates = {k: v for name in ([step] if step in section else ["variants", "tuned"]) for k, v in section.get(name, {}).items()}
     if variant not in candidates: raise InputError(f"{study} {step}: no variant {variant!r} in params.yaml; there are {', '.join(candidates) or 'none'}")
     return found | _plain(candidates[variant]) | {"variant": variant}
+
+# %% ../../nbs/pipeline/params.ipynb #8b7d83e5
+def variant_names(
+    params: Mapping,  # the content of params.yaml
+    study: str,       # such as "fer_boosting"
+) -> list[str]:
+    "The fitted variants of a study, in the order of params.yaml."
+    return [key for section in ("variants", "tuned") for key in params[study].get(section, {})]
 
 # %% ../../nbs/pipeline/params.ipynb #b2f179ff
 def apply_preset(

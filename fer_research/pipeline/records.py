@@ -5,18 +5,19 @@
 # %% auto #0
 __all__ = ['machine', 'stages_of', 'record', 'records', 'records_markdown']
 
-# %% ../../nbs/pipeline/records.ipynb #a7e153dc
+# %% ../../nbs/pipeline/records.ipynb #b5a349c2
 import json, os, platform, shutil, subprocess, sys
 from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
 import psutil
+from ruamel.yaml import YAML
 
 from ..core import InputError, repo_root, write_csv, write_json
 from ..data.sources import read_sources
 from .compare import as_markdown, beside_published, results_table
-from .params import read_params
+from .params import read_params, variant_names
 
 # %% ../../nbs/pipeline/records.ipynb #a368fa31
 def machine() -> dict[str, object]:
@@ -82,7 +83,7 @@ def _last_times(root: Path, study: str) -> pd.DataFrame:
     times = pd.read_csv(path, keep_default_na=False)
     return times[times["study"] == study].drop_duplicates(["step", "variant"], keep="last")[["step", "variant", "seconds"]]
 
-# %% ../../nbs/pipeline/records.ipynb #53f1011e
+# %% ../../nbs/pipeline/records.ipynb #ca3dbf06
 def records(
     root: Path | None = None,  # the repository by default
 ) -> list[tuple[str, str, Path]]:  # record's name, study, folder
@@ -97,8 +98,9 @@ def records_markdown(
     "A table for each record, with what it was made on."
     parts = []
     for name, study, folder in records(root):
+        variants = variant_names(YAML(typ="safe").load(folder / "params.yaml"), study)
         source = json.loads((folder / "source.json").read_text())
         kind = {"real": "the real data set", "standin": "a stand-in of real pictures", "sample": "the drawn sample"}[source["origin"]]
         title = f"`{name}`: {sum(source['counts'].values()):,} images, {kind}" + (f" ({source['title']})" if source.get("title") else "")
-        parts.append(as_markdown(beside_published(results_table(study, folder), source["origin"]), title))
+        parts.append(as_markdown(beside_published(results_table(study, variants, folder), source["origin"]), title))
     return "\n".join(parts)

@@ -50,9 +50,11 @@ def check_parameters(
     unknown = set(parameters) - set(declared_parameters(notebook))
     if unknown: raise InputError(f"{notebook}: params.yaml gives it {', '.join(sorted(unknown))}, which its `parameters` cell does not have")
 
-# %% ../../nbs/pipeline/runner.ipynb #677a436a
+# %% ../../nbs/pipeline/runner.ipynb #374fe47d
 class ThisEnvironment(AsyncKernelManager):
     "Starts IPython in the interpreter that runs this code."
+    transport = "tcp" if sys.platform == "win32" else "ipc"  # a socket file needs no port
+
     @property
     def kernel_spec(self) -> KernelSpec:
         "The kernel, whatever `kernel_name` says."
