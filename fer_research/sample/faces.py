@@ -46,11 +46,11 @@ PROTOTYPES = {
     "Surprise": {1: .8, 2: .85, 5: .75, 26: .8},
 }
 
-# %% ../../nbs/sample/faces.ipynb #8d065957
+# %% ../../nbs/sample/faces.ipynb #e77ecd1a
 def express(
     emotion: str,              # a key of `PROTOTYPES`
     rng: np.random.Generator,  # what is random
-    weakest: float = 0.5,      # the strength of an expression is uniform between this and 1.3
+    weakest: float = 0.6,      # the strength of an expression is uniform between this and 1.3
     blend: float = 0.2,        # share of faces with a second emotion at up to half its strength
     idle: float = 0.06,        # chance of each unit to act without a meaning
 ) -> Action:
@@ -616,7 +616,7 @@ def plan(
     table["emotion"] = table["emotion"].to_numpy()[table["source"]]
     return table
 
-# %% ../../nbs/sample/faces.ipynb #4c1f8adf
+# %% ../../nbs/sample/faces.ipynb #8b8630d8
 def jpeg(
     image: np.ndarray,  # (height, width, 3) RGB or (height, width) grey, uint8
     quality: int,       # 1..100
@@ -632,7 +632,7 @@ def fer6_picture(
 ) -> bytes:
     "A colour JPEG with sides of 56..128 pixels, every other one square."
     height, width = (rng.uniform(56, 128) * np.exp(rng.normal(0, 0.1, 2) * rng.integers(2))).clip(56, 128).astype(int)
-    return jpeg(draw(random_face(emotion, rng), height, width), int(rng.integers(75, 93)))
+    return jpeg(draw(random_face(emotion, rng), height, width), int(rng.integers(68, 89)))
 
 
 def fer2013_picture(
@@ -641,7 +641,7 @@ def fer2013_picture(
 ) -> bytes:
     "A grey JPEG of 48 x 48 pixels."
     image = draw(random_face(emotion.capitalize(), rng), 48, 48, zoom=3)
-    return jpeg(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), 90)
+    return jpeg(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), 88)
 
 
 def drawn(
