@@ -68,7 +68,7 @@ ENVIRONMENT = {
     **{f"{library}_NUM_THREADS": THREADS for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB_MAXIMUM")},
 }
 
-# %% ../../nbs/pipeline/runner.ipynb #00fd7916
+# %% ../../nbs/pipeline/runner.ipynb #4eda88e9
 def _clean_text(text: str, root: Path) -> str:
     "Without addresses in memory and machine paths."
     return re.sub(r"\b0x[0-9a-fA-F]{6,16}\b", "0x0", text).replace(f"{root}{os.sep}", "").replace(str(root), ".")
@@ -88,6 +88,7 @@ def normalise(
     root: Path,              # the repository's root, whose path is removed
 ) -> NotebookNode:
     "Remove from a report what differs from run to run."
+    notebook.cells = [cell for cell in notebook.cells if cell.cell_type != "raw"]  # nbdev's front matter
     notebook.metadata.pop("papermill", None)
     notebook.metadata.pop("widgets", None)
     notebook.metadata.get("language_info", {}).pop("version", None)

@@ -10,9 +10,9 @@ __all__ = ['FLUSH', 'UNITS', 'PROTOTYPES', 'STYLES', 'MONK', 'HAIR', 'IRIS', 'FE
            'projection', 'paint', 'lighting', 'background', 'draw', 'random_face', 'quotas', 'plan', 'jpeg',
            'fer6_picture', 'fer2013_picture', 'drawn', 'fer6', 'fer2013', 'write_zip', 'write_fer6', 'write_fer2013']
 
-# %% ../../nbs/sample/faces.ipynb #9977a803
-import io, zipfile
-from collections.abc import Callable, Iterable, Mapping
+# %% ../../nbs/sample/faces.ipynb #9ce6994c
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -130,7 +130,7 @@ def skin_tone(
     tone = [np.interp(place * 9, np.arange(10), channel) for channel in MONK.T]
     return np.array(tone) * (np.array((0.98, 0.87, 0.79)) + place*np.array((0.1, 0.08, 0.1)))
 
-# %% ../../nbs/sample/faces.ipynb #788660a9
+# %% ../../nbs/sample/faces.ipynb #62944362
 def random_look(
     rng: np.random.Generator,  # what is random
 ) -> Look:
@@ -138,7 +138,8 @@ def random_look(
     tone = rng.beta(1.3, 1.7)
     def vary(middle, spread): return middle * float(np.exp(rng.normal(0, spread)))
     return Look(width=vary(.78, .06), jaw=rng.uniform(.1, .8), skin=tuple(skin_tone(tone)), style=str(rng.choice(STYLES, p=(.08, .3, .22, .26, .14))),
-                hair=tuple(HAIR[rng.integers(3 if tone > .6 else len(HAIR))] * rng.uniform(.8, 1.2)), iris=tuple(IRIS[rng.integers(2 if tone > .6 else len(IRIS))]),
+                hair=tuple(HAIR[rng.integers(3 if tone > .6 else len(HAIR))] * rng.uniform(.8, 1.2)),
+                iris=tuple(IRIS[rng.integers(2 if tone > .6 else len(IRIS))]),
                 coat=tuple(rng.uniform(.05, .9) + rng.uniform(-.15, .15, 3)),
                 eye=vary(.17, .08), eye_gap=vary(.35, .05), brow=vary(.05, .3), brow_height=vary(.23, .1), nose=vary(.15, .15), nose_tip=vary(.27, .08),
                 mouth=vary(.29, .1), mouth_y=vary(.57, .04), lips=vary(.055, .25), age=rng.beta(1.2, 2.5), beard=max(0., rng.uniform(-2, 1)))
@@ -151,14 +152,14 @@ def random_scene(
     "How a picture was taken."
     roll, yaw, pitch, dx, dy = rng.normal(0, wild, 5) * (0.035, 0.09, 0.04, 0.02, 0.02)
     light = rng.normal(0, 0.35, 2) * wild
-    return Scene(roll=roll, yaw=yaw, pitch=pitch, shift=(dx, dy), scale=float(np.exp(rng.normal(0.24, 0.04 * wild))), light=(light[0], light[1] - 0.3, 1.0),
+    return Scene(roll=roll, yaw=yaw, pitch=pitch, shift=(dx, dy - 0.06), scale=float(np.exp(rng.normal(0.3, 0.04 * wild))), light=(light[0], light[1] - 0.3, 1.0),
                  ambient=rng.uniform(0.5, 0.8), gain=tuple(np.exp(rng.normal(0, 0.06 * wild) + rng.normal(0, 0.04 * wild, 3))),
                  backdrop=tuple(rng.uniform(0.3, 0.7) + rng.normal(0, 0.06, 3)), clutter=rng.uniform(0.05, 0.25) * wild,
                  glasses=rng.uniform(0.05, 0.3) * (rng.random() < 0.15 * wild), hand=rng.uniform(-1, 1) * (rng.random() < 0.1 * wild),
                  strands=int(rng.integers(2, 6) * (rng.random() < 0.08 * wild)), blur=rng.uniform(0, 0.012) * wild, noise=rng.uniform(0.01, 0.055) * wild,
                  seed=int(rng.integers(2**31)))
 
-# %% ../../nbs/sample/faces.ipynb #b60eac31
+# %% ../../nbs/sample/faces.ipynb #d715ddb5
 class Patch(NamedTuple):
     "One area or line of a face."
     points: np.ndarray   # (n, 2) face units
@@ -191,13 +192,18 @@ def oval(
     return np.column_stack([centre[0] + x*np.cos(turn) - y*np.sin(turn), centre[1] + x*np.sin(turn) + y*np.cos(turn)])
 
 
-def closed(*curves: np.ndarray) -> np.ndarray:
+def closed(
+    *curves: np.ndarray,  # each (n, 2), one after the other around the area
+) -> np.ndarray:  # (sum of n, 2)
     "One polygon along several curves."
     return np.concatenate(curves)
 
 
-def shade(colour: tuple, factor: float) -> tuple:
-    "A colour made darker (below 1) or lighter."
+def shade(
+    colour: tuple,  # RGB, 0..1
+    factor: float,  # below 1 darker, above 1 lighter
+) -> tuple:  # RGB, 0..1
+    "A colour made darker or lighter."
     return tuple(np.clip(np.array(colour) * factor, 0, 1))
 
 # %% ../../nbs/sample/faces.ipynb #e86ba4fe
@@ -209,10 +215,10 @@ def mirrored(
     patches = list(patches)
     return patches + [p._replace(points=flip(p.points), within=flip(p.within)) for p in patches]
 
-# %% ../../nbs/sample/faces.ipynb #00ca3231
+# %% ../../nbs/sample/faces.ipynb #8f07b414
 def outline(
-    look: Look,
-    action: Mapping[int, float],
+    look: Look,  # whose face
+    action: Mapping[int, float],  # action unit -> intensity, 0..1
 ) -> np.ndarray:  # (48, 2)
     "The edge of the head: half an ellipse above, a tapering jaw below."
     t = np.linspace(0, 2*np.pi, 48, endpoint=False)
@@ -222,36 +228,39 @@ def outline(
 
 
 def head(
-    look: Look,
-    action: Mapping[int, float],
+    look: Look,  # whose face
+    action: Mapping[int, float],  # action unit -> intensity, 0..1
 ) -> list[Patch]:
     "Shoulders, neck, ears and the skin of the face, with the light and shade that its relief makes."
     edge, dark = outline(look, action), shade(look.skin, 0.72)
     neck = np.array([[-.42, .6], [.42, .6], [.5, 1.6], [-.5, 1.6]])
     shoulders = closed(arc((-1.6, 1.9), (-.9, 1.32), (-.4, 1.25)), arc((.4, 1.25), (.9, 1.32), (1.6, 1.9)))
     ears = mirrored([Patch(oval((look.width, 0.05), (.09, .2), .15), shade(look.skin, 0.9)), Patch(oval((look.width + .01, 0.05), (.045, .12), .15), dark)])
-    return [Patch(neck, shade(look.skin, 0.8)), Patch(shoulders, look.coat), *ears, Patch(edge + (0, .1), dark, alpha=.7, soft=.05, within=neck), Patch(edge, look.skin),
+    return [Patch(neck, shade(look.skin, 0.8)), Patch(shoulders, look.coat), *ears,
+            Patch(edge + (0, .1), dark, alpha=.7, soft=.05, within=neck), Patch(edge, look.skin),
             *mirrored([Patch(oval((look.eye_gap, -.14), (.24, .15)), dark, alpha=.45, soft=.07, within=edge),
                        Patch(oval((look.width*.98, .55), (.16, .5)), dark, alpha=.4, soft=.1, within=edge),
                        Patch(oval((.42, .22), (.2, .13)), shade(look.skin, 1.12), alpha=.5, soft=.08, within=edge)]),
             Patch(oval((0, -.6), (.4, .2)), shade(look.skin, 1.1), alpha=.4, soft=.12, within=edge)]
 
-# %% ../../nbs/sample/faces.ipynb #aa844a36
+# %% ../../nbs/sample/faces.ipynb #9da52c8a
 def hair_behind(
-    look: Look,
+    look: Look,  # whose face
 ) -> list[Patch]:
     "What hangs behind the head."
     w = look.width
     if look.style == "long":
-        return [Patch(closed(arc((-w - .28, 1.5), (-w - .2, -.2), (-w*.5, -1.15)), arc((-w*.5, -1.15), (0, -1.32), (w*.5, -1.15)), arc((w*.5, -1.15), (w + .2, -.2), (w + .28, 1.5))),
-                      shade(look.hair, .8))]
-    if look.style == "curly": return [Patch(oval((x*w*1.02, y), (.33, .33)), shade(look.hair, .85)) for x, y in
-                                      ((-1, .1), (1, .1), (-1.05, -.3), (1.05, -.3), (-.9, -.7), (.9, -.7), (-.5, -1.05), (.5, -1.05), (0, -1.15))]
+        left, right = (-w*.5, -1.15), (w*.5, -1.15)
+        mane = closed(arc((-w - .28, 1.5), (-w - .2, -.2), left), arc(left, (0, -1.32), right), arc(right, (w + .2, -.2), (w + .28, 1.5)))
+        return [Patch(mane, shade(look.hair, .8))]
+    if look.style == "curly":
+        side = mirrored(Patch(oval((x*w, y), (.33, .33)), shade(look.hair, .85)) for x, y in ((1, .1), (1.07, -.3), (.92, -.7), (.51, -1.05)))
+        return [*side, Patch(oval((0, -1.15), (.33, .33)), shade(look.hair, .85))]
     return []
 
 
 def hair_front(
-    look: Look,
+    look: Look,  # whose face
 ) -> list[Patch]:
     "What lies on the forehead and temples."
     if look.style == "bald": return [Patch(oval((0, -.85), (.25, .1)), (1, 1, 1), alpha=.25, soft=.06)]
@@ -263,10 +272,10 @@ def hair_front(
     gleam = arc((-w*.6, -.92), (-.1, -1.08), (w*.4, -1.0))
     return [Patch(cap, look.hair, soft=.012), Patch(gleam, shade(np.add(look.hair, .1), 1.5), width=.08, alpha=.35, soft=.04)]
 
-# %% ../../nbs/sample/faces.ipynb #8d4f973e
+# %% ../../nbs/sample/faces.ipynb #502a5118
 def brows(
-    look: Look,
-    action: Mapping[int, float],
+    look: Look,  # whose face
+    action: Mapping[int, float],  # action unit -> intensity, 0..1
 ) -> list[Patch]:
     "Both brows."
     y, x, lower = -0.1 - look.brow_height, look.eye_gap, action[4]*(1 - 0.75*action[1]) + 0.4*action[9]
@@ -277,39 +286,41 @@ def brows(
     shape = closed(arc(inner - thick*.4, middle - thick*.5, outer), arc(outer, middle + thick*.6, inner + thick*.7))
     return mirrored([Patch(shape, shade(look.hair, .75), soft=.012, alpha=.92)])
 
-# %% ../../nbs/sample/faces.ipynb #79e978cd
+# %% ../../nbs/sample/faces.ipynb #58f4ffde
 def opening(
-    look: Look,
-    action: Mapping[int, float],
+    look: Look,  # whose face
+    action: Mapping[int, float],  # action unit -> intensity, 0..1
 ) -> np.ndarray:  # (30, 2)
     "The edge of the eye with x > 0, between the lids."
     x, wide = look.eye_gap, look.eye
-    above = .5*wide*np.clip(1 + .8*action[5] + .15*action[2] - .4*action[7] - .2*action[6] - .35*action[9] - .15*action[4] + .1*action[63], .1, 2)*(1 - .97*action[43])
-    below = .36*wide*np.clip(1 + .2*action[5] - .5*action[7] - .6*action[6] - .5*action[9], .1, 2)*(1 - .9*action[43])
+    raised = 1 + .8*action[5] + .15*action[2] + .1*action[63] - .4*action[7] - .2*action[6] - .35*action[9] - .15*action[4]
+    relaxed = 1 + .2*action[5] - .5*action[7] - .6*action[6] - .5*action[9]
+    above, below = .5*wide*np.clip(raised, .1, 2)*(1 - .97*action[43]), .36*wide*np.clip(relaxed, .1, 2)*(1 - .9*action[43])
     slant = .03*action[1]*action[4] - .01
     inner, outer = (x - wide, -.09 - slant), (x + wide, -.11 + slant)
     return closed(arc(inner, (x - .04*action[1], -.1 - above), outer), arc(outer, (x, -.1 + below), inner))
 
 
 def eyes(
-    look: Look,
-    action: Mapping[int, float],
+    look: Look,  # whose face
+    action: Mapping[int, float],  # action unit -> intensity, 0..1
 ) -> list[Patch]:
     "Eyeballs, irises and lids."
     edge, lash, x = opening(look, action), shade(look.hair, .35), look.eye_gap
     y = -.11 - .14*action[63]
     iris, bags = oval((x, y), (.078, .082)), .25*look.age + .6*action[6] + .3*action[7]
     ball = [Patch(edge, (.93, .92, .9)), Patch(iris, look.iris, within=edge), Patch(oval((x, y), (.036, .038)), (.03, .03, .03), within=edge),
-            Patch(oval((x + .025, y - .03), (.016, .016)), (1, 1, 1), within=edge), Patch(edge[:15] + (0, .015), (.2, .15, .15), width=.05, alpha=.3, soft=.012, within=edge)]
+            Patch(oval((x + .025, y - .03), (.016, .016)), (1, 1, 1), within=edge),
+            Patch(edge[:15] + (0, .015), (.2, .15, .15), width=.05, alpha=.3, soft=.012, within=edge)]
     lids = [Patch(edge[:15], lash, width=.032), Patch(edge[15:], shade(look.skin, .5), width=.014, alpha=.7),
-            Patch(edge[:15] * (1, 1) - (0, .05 - .02*action[5]), shade(look.skin, .6), width=.016, alpha=.7),
+            Patch(edge[:15] - (0, .05 - .02*action[5]), shade(look.skin, .6), width=.016, alpha=.7),
             Patch(edge[15:] + (0, .05), shade(look.skin, .55), width=.02, alpha=min(1., bags), soft=.008)]
     return mirrored(ball + lids)
 
-# %% ../../nbs/sample/faces.ipynb #b1f93d3d
+# %% ../../nbs/sample/faces.ipynb #201106c4
 def nose(
-    look: Look,
-    action: Mapping[int, float],
+    look: Look,  # whose face
+    action: Mapping[int, float],  # action unit -> intensity, 0..1
 ) -> list[Patch]:
     "Bridge, tip, wings and nostrils; AU 9 lifts and widens them."
     tip, wide, dark = look.nose_tip - .05*action[9], look.nose*(1 + .15*action[9] + .1*action[12]), shade(look.skin, .6)
@@ -329,8 +340,8 @@ class Lips(NamedTuple):
 
 
 def lips(
-    look: Look,
-    action: Mapping[int, float],
+    look: Look,  # whose face
+    action: Mapping[int, float],  # action unit -> intensity, 0..1
 ) -> Lips:
     "Where the lips are."
     gap = .012 + .09*action[25] + .3*action[26] + .12*action[19]*(1 - action[26]) + .05*action[10]
@@ -338,14 +349,16 @@ def lips(
     corner = look.mouth_y - .15*action[12] + .115*action[15] + .03*action[20] + .11*action[26]
     middle = look.mouth_y + .03*action[12] - .055*action[17] - .045*action[15] - .05*action[10] - .03*action[9] - .02*action[26]
     thin = np.clip(1 - .65*action[23] - .25*action[12] - .2*action[20], .2, 1)
-    ends = [(-half, corner), (half, corner)]
-    t, round_ = np.linspace(0, np.pi, 15), min(1., 1.2*action[26])
-    def edge(y): return (1 - round_)*arc(ends[0], (0, y), ends[1]) + round_*np.column_stack([-half*np.cos(t), corner + (y - corner)*np.sin(t)])
-    return Lips(edge(middle - look.lips*thin*(1 - .3*action[10])), edge(middle), edge(middle + gap), edge(middle + gap + 1.5*look.lips*thin*(1 + .4*action[17])))
+    above, below = look.lips*thin*(1 - .3*action[10]), 1.5*look.lips*thin*(1 + .4*action[17])
+    t, rounded = np.linspace(0, np.pi, 15), min(1., 1.2*action[26])  # an open mouth is more an ellipse than two parabolas
+    def edge(y):
+        ellipse = np.column_stack([-half*np.cos(t), corner + (y - corner)*np.sin(t)])
+        return (1 - rounded)*arc((-half, corner), (0, y), (half, corner)) + rounded*ellipse
+    return Lips(*(edge(y) for y in (middle - above, middle, middle + gap, middle + gap + below)))
 
-# %% ../../nbs/sample/faces.ipynb #72438d85
+# %% ../../nbs/sample/faces.ipynb #5936546b
 def tongue(
-    edges: Lips,
+    edges: Lips,  # from `lips`
     show: float,  # AU 19, 0..1
 ) -> list[Patch]:
     "The tongue over the lower lip."
@@ -357,8 +370,8 @@ def tongue(
 
 
 def mouth(
-    look: Look,
-    action: Mapping[int, float],
+    look: Look,  # whose face
+    action: Mapping[int, float],  # action unit -> intensity, 0..1
 ) -> list[Patch]:
     "Lips, and what is seen between them."
     edges = lips(look, action)
@@ -367,39 +380,40 @@ def mouth(
     teeth = closed(edges.top, (edges.top + (0, .085))[::-1])
     return [Patch(closed(edges.upper, edges.top[::-1]), shade(red, .9)), Patch(closed(edges.bottom, edges.lower[::-1]), red),
             Patch(edges.lower + (0, .05), shade(look.skin, .65), width=.05, alpha=.35, soft=.02),
-            Patch(hole, (.22, .06, .07)), Patch(oval((0, edges.bottom[7, 1]), (.16, .09)), (.62, .28, .3), within=hole, soft=.01), Patch(teeth, (.95, .93, .88), within=hole),
+            Patch(hole, (.22, .06, .07)),
+            Patch(oval((0, edges.bottom[7, 1]), (.16, .09)), (.62, .28, .3), within=hole, soft=.01), Patch(teeth, (.95, .93, .88), within=hole),
             Patch(edges.top, line, width=.02, alpha=.8), *tongue(edges, action[19])]
 
-# %% ../../nbs/sample/faces.ipynb #79566fe4
+# %% ../../nbs/sample/faces.ipynb #ccb5feb1
 def fold(
-    curve: np.ndarray,  # (n, 2)
-    depth: float,       # 0 none .. 1 deep
-    look: Look,
+    curves: Iterable[tuple[np.ndarray, float]],  # (n, 2) points and depth, 0 none .. 1 deep
+    look: Look,  # whose face
 ) -> list[Patch]:
-    "A wrinkle, or nothing where it would not be seen."
-    return [Patch(curve, shade(look.skin, .5), width=.03, alpha=min(.85, depth), soft=.008)] if depth > .05 else []
+    "Wrinkles, without those that are too shallow to be seen."
+    return [Patch(curve, shade(look.skin, .5), width=.03, alpha=min(.85, depth), soft=.008) for curve, depth in curves if depth > .05]
 
 
 def wrinkles(
-    look: Look,
-    action: Mapping[int, float],
+    look: Look,  # whose face
+    action: Mapping[int, float],  # action unit -> intensity, 0..1
 ) -> list[Patch]:
     "Folds of the skin."
-    old, x, wing, end = .3*look.age, look.eye_gap, look.nose*1.2, lips(look, action).top[-1]
-    forehead = [p for y in (-.58, -.68) for p in fold(arc((-.34, y + .02), (0, y - .03*action[2]), (.34, y + .02)), old + .8*min(action[1], 1.2*action[2] + .4), look)]
-    bridge = [p for y in (-.12, -.05, .02) for p in fold(arc((-.08, y - .02), (0, y + .02), (.08, y - .02)), action[9], look)]
-    side = [*fold(arc((.06, -.24), (.05, -.34), (.07, -.43)), .5*old + .9*action[4], look),
-            *fold(arc((wing, look.nose_tip - .02), (end[0] + .05, .5*(look.nose_tip + end[1]) - .03), (end[0] + .06, end[1] - .02)),
-                  .6*old + .65*max(action[12], .9*action[10], .7*action[9], .4*action[20]), look),
-            *fold(arc((end[0] + .02, end[1] + .02), (end[0] + .06, end[1] + .08), (end[0] + .05, end[1] + .16)), .5*old + .5*action[15], look)]
-    crow = [p for dy in (-.05, 0, .06) for p in fold(arc((x + look.eye + .05, -.1 + .4*dy), (x + look.eye + .1, -.1 + .9*dy), (x + look.eye + .15, -.1 + 1.6*dy)), .6*old + .7*action[6] - .1, look)]
-    chin = [Patch(oval((0, .84), (.15, .06)), shade(look.skin, .6), alpha=.6*action[17], soft=.025)]
-    return forehead + bridge + mirrored(side + crow) + chin
+    old, x, wing, end = .3*look.age, look.eye_gap + look.eye, look.nose*1.2, lips(look, action).top[-1]
+    raised, pulled = min(action[1], 1.2*action[2] + .4), max(action[12], .9*action[10], .7*action[9], .4*action[20])
+    level = [(arc((-.34, y + .02), (0, y - .03*action[2]), (.34, y + .02)), old + .8*raised) for y in (-.58, -.68)]
+    level += [(arc((-.08, y - .02), (0, y + .02), (.08, y - .02)), action[9]) for y in (-.12, -.05, .02)]
+    half_way = .5*(look.nose_tip + end[1]) - .03
+    side = [(arc((.06, -.24), (.05, -.34), (.07, -.43)), .5*old + .9*action[4]),
+            (arc((wing, look.nose_tip - .02), (end[0] + .05, half_way), (end[0] + .06, end[1] - .02)), .6*old + .55*pulled),
+            (arc(end + (.02, .02), end + (.06, .08), end + (.05, .16)), .5*old + .5*action[15])]
+    side += [(arc((x + .05, .4*dy - .1), (x + .1, .9*dy - .1), (x + .15, 1.6*dy - .1)), .6*old + .7*action[6] - .1) for dy in (-.05, 0, .06)]
+    chin = Patch(oval((0, .84), (.15, .06)), shade(look.skin, .6), alpha=.6*action[17], soft=.025)
+    return [*fold(level, look), *mirrored(fold(side, look)), chin]
 
 
 def cheeks(
-    look: Look,
-    action: Mapping[int, float],
+    look: Look,  # whose face
+    action: Mapping[int, float],  # action unit -> intensity, 0..1
 ) -> list[Patch]:
     "Raised cheeks catch light; flushed ones are red; beards are dark."
     edge, up = outline(look, action), .6*action[6] + .4*action[12]
@@ -409,9 +423,9 @@ def cheeks(
                        Patch(arc((.3, .4), (.48, .42), (.6, .28)), shade(look.skin, .65), width=.06, alpha=.4*up, soft=.03),
                        Patch(oval((.45, .25), (.2, .12)), (.86, .25, .25), alpha=.65*action[FLUSH], soft=.06)])]
 
-# %% ../../nbs/sample/faces.ipynb #e7f03384
+# %% ../../nbs/sample/faces.ipynb #c7b1859b
 def glasses(
-    look: Look,
+    look: Look,  # whose face
     dark: float,  # of the glass, 0..1
 ) -> list[Patch]:
     "A pair of glasses."
@@ -422,7 +436,7 @@ def glasses(
 
 
 def hand(
-    look: Look,
+    look: Look,  # whose face
     reach: float,  # -1 .. 1: the sign is the side, the size how far it covers the face
 ) -> list[Patch]:
     "Four fingers that come from below."
@@ -435,32 +449,35 @@ def hand(
 
 
 def strands(
-    look: Look,
+    look: Look,  # whose face
     n: int,     # how many
     seed: int,  # where they hang
 ) -> list[Patch]:
     "Hair across the face."
     rng = np.random.default_rng(seed)
     top = rng.uniform(-.5, .5) + rng.normal(0, .12, n)
-    return [Patch(arc((x, -.95), (x + bend, -.45), (x + 2.5*bend, end)), shade(look.hair, .9), width=.07) for x, bend, end in
-            zip(top, rng.normal(0, .05, n) + rng.normal(0, .1), rng.uniform(-.1, .4, n), strict=True)]
+    bends, ends = rng.normal(0, .05, n) + rng.normal(0, .1), rng.uniform(-.1, .4, n)
+    return [Patch(closed(arc((x - .08, -.98), (x + bend - .05, -.45), (x + 2.5*bend, end)), arc((x + 2.5*bend, end), (x + bend + .05, -.45), (x + .08, -.98))),
+                  shade(look.hair, .9)) for x, bend, end in zip(top, bends, ends, strict=True)]
 
-# %% ../../nbs/sample/faces.ipynb #0535d629
+# %% ../../nbs/sample/faces.ipynb #5419c170
 def patches(
-    face: Face,
+    face: Face,  # who, where, and with which expression
 ) -> list[Patch]:
     "All of a face, from back to front."
     look, scene, action = face.look, face.scene, face.action
     skin = [part(look, action) for part in (head, cheeks, wrinkles, nose, mouth, eyes, brows)]
-    cover = (glasses(look, scene.glasses) if scene.glasses else []) + strands(look, scene.strands*(look.style != "bald"), scene.seed) + (hand(look, scene.hand) if scene.hand else [])
+    cover = strands(look, scene.strands if look.style != "bald" else 0, scene.seed)
+    if scene.glasses: cover = glasses(look, scene.glasses) + cover
+    if scene.hand: cover = cover + hand(look, scene.hand)
     return hair_behind(look) + sum(skin, []) + hair_front(look) + cover
 
-# %% ../../nbs/sample/faces.ipynb #79ad4934
+# %% ../../nbs/sample/faces.ipynb #9f097596
 def projection(
-    look: Look,
-    scene: Scene,
+    look: Look,  # whose face
+    scene: Scene,  # how the picture is taken
     height: int,  # of the picture, pixels
-    width: int,
+    width: int,   # pixels
 ) -> tuple[Callable[[np.ndarray], np.ndarray], float]:  # (n, 2) face units -> (n, 2) pixels; pixels per face unit
     "How a scene maps the face to the picture."
     unit = scene.scale * min(height, width) / 2.5
@@ -472,7 +489,7 @@ def projection(
         return np.column_stack([width/2 + unit*(cos*x - sin*y), height/2 + unit*(sin*x + cos*y)])
     return to_pixels, unit
 
-# %% ../../nbs/sample/faces.ipynb #587e9b40
+# %% ../../nbs/sample/faces.ipynb #ef5d7419
 def _mask(shape: tuple, pixels: np.ndarray, thick: int) -> np.ndarray:
     "A filled polygon, or a line where `thick` > 0, with sixteenths of a pixel."
     mask, fixed = np.zeros(shape, np.uint8), [np.round(pixels * 16).astype(np.int32)]
@@ -483,7 +500,7 @@ def _mask(shape: tuple, pixels: np.ndarray, thick: int) -> np.ndarray:
 
 def paint(
     canvas: np.ndarray,  # (3, height, width) float32, painted on; planes, because NumPy is three times faster on them
-    patch: Patch,
+    patch: Patch,        # in face units
     to_pixels: Callable[[np.ndarray], np.ndarray],  # from `projection`
     unit: float,         # pixels per face unit
 ) -> None:
@@ -501,11 +518,11 @@ def paint(
     area = canvas[:, low[1]:high[1], low[0]:high[0]]
     area += np.float32(patch.alpha/255) * mask * (np.array(patch.colour, np.float32)[:, None, None] - area)
 
-# %% ../../nbs/sample/faces.ipynb #413ee214
+# %% ../../nbs/sample/faces.ipynb #e6f21c7a
 def lighting(
-    scene: Scene,
+    scene: Scene,  # how the picture is taken
     height: int,  # pixels
-    width: int,
+    width: int,   # pixels
 ) -> np.ndarray:  # (height, width, 3) float32, factors
     "What the light multiplies every pixel by."
     y, x = np.mgrid[-1.1:1.1:24j, -1.1:1.1:24j]
@@ -518,9 +535,9 @@ def lighting(
 
 
 def background(
-    scene: Scene,
+    scene: Scene,  # how the picture is taken
     height: int,  # pixels
-    width: int,
+    width: int,   # pixels
 ) -> np.ndarray:  # (height, width, 3) float32
     "A colour with blotches out of focus."
     rng = np.random.default_rng(scene.seed)
@@ -530,11 +547,11 @@ def background(
         canvas += cv2.resize(blotches.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
     return canvas
 
-# %% ../../nbs/sample/faces.ipynb #5055a857
+# %% ../../nbs/sample/faces.ipynb #88f134f0
 def draw(
-    face: Face,
+    face: Face,  # who, where, and with which expression
     height: int = 96,  # pixels
-    width: int = 96,
+    width: int = 96,   # pixels
     zoom: int = 2,     # how many times larger it is painted
 ) -> np.ndarray:  # (height, width, 3) uint8, RGB
     "A picture of a face."
@@ -576,11 +593,11 @@ def quotas(
     while counts.sum() > n: counts[counts.idxmax()] -= 1
     return counts
 
-# %% ../../nbs/sample/faces.ipynb #b538b74a
+# %% ../../nbs/sample/faces.ipynb #32aa1187
 def _twins(
     table: pd.DataFrame,  # label, part
     copies: int,          # how many pictures are copies of another
-    rng: np.random.Generator,
+    rng: np.random.Generator,  # what is random
 ) -> np.ndarray:  # (n,) row that a row is a copy of; its own number where it is none
     "Choose copies: every fourth has another label than its source, every third lies in another part if there are two."
     source, free, parts = np.arange(len(table)), list(rng.permutation(len(table))), table["part"].nunique()
@@ -596,7 +613,7 @@ def _twins(
 def plan(
     shares: Mapping[str, float],  # class -> share, in any unit
     n: int,                # images
-    seed: int,
+    seed: int,  # the same seed, the same bytes
     train: int = 1,        # a class has at least so many images in train
     test: int = 0,         # and in test; 0: there is no test part
     wrong: float = 0.08,   # share of wrong labels
@@ -616,7 +633,7 @@ def plan(
     table["emotion"] = table["emotion"].to_numpy()[table["source"]]
     return table
 
-# %% ../../nbs/sample/faces.ipynb #8b8630d8
+# %% ../../nbs/sample/faces.ipynb #86f3d926
 def jpeg(
     image: np.ndarray,  # (height, width, 3) RGB or (height, width) grey, uint8
     quality: int,       # 1..100
@@ -627,8 +644,8 @@ def jpeg(
 
 
 def fer6_picture(
-    emotion: str,
-    rng: np.random.Generator,
+    emotion: str,  # one of the data set's classes
+    rng: np.random.Generator,  # what is random
 ) -> bytes:
     "A colour JPEG with sides of 56..128 pixels, every other one square."
     height, width = (rng.uniform(56, 128) * np.exp(rng.normal(0, 0.1, 2) * rng.integers(2))).clip(56, 128).astype(int)
@@ -636,8 +653,8 @@ def fer6_picture(
 
 
 def fer2013_picture(
-    emotion: str,
-    rng: np.random.Generator,
+    emotion: str,  # one of the data set's classes
+    rng: np.random.Generator,  # what is random
 ) -> bytes:
     "A grey JPEG of 48 x 48 pixels."
     image = draw(random_face(emotion.capitalize(), rng), 48, 48, zoom=3)
@@ -646,35 +663,35 @@ def fer2013_picture(
 
 def drawn(
     table: pd.DataFrame,  # from `plan`
-    seed: int,
+    seeds: Sequence[int],  # of the whole set
     picture: Callable[[str, np.random.Generator], bytes],  # draws an emotion
 ) -> list[bytes]:  # one file a row
     "The content of all files; copies are drawn once."
     rows = table[table["source"] == table.index]
-    files = {i: picture(emotion, np.random.default_rng([seed, i])) for i, emotion in progress(rows["emotion"].items(), "faces", len(rows))}
+    files = {i: picture(emotion, np.random.default_rng([*seeds, i])) for i, emotion in progress(rows["emotion"].items(), "faces", len(rows))}
     return [files[i] for i in table["source"]]
 
-# %% ../../nbs/sample/faces.ipynb #597f2fdb
+# %% ../../nbs/sample/faces.ipynb #03f12ad2
 def fer6(
     n: int = 1000,  # images
-    seed: int = 6,
+    seed: int = 42,  # the same seed, the same bytes
 ) -> pd.DataFrame:  # path, label, emotion, source, content
     "A sample in the form of FER-6."
     table = plan(FER6, n, seed)
     table.insert(0, "path", [f"{label}/drawn-{i:05d}.jpg" for i, label in table["label"].items()])
-    return table.drop(columns="part").assign(content=drawn(table, seed, fer6_picture))
+    return table.drop(columns="part").assign(content=drawn(table, (seed, 6), fer6_picture))
 
 
 def fer2013(
     n: int = 1000,  # images
-    seed: int = 2013,
+    seed: int = 42,  # the same seed, the same bytes
 ) -> pd.DataFrame:  # path, label, part, emotion, source, content
     "A sample in the form of FER2013 as folders."
     table = plan(FER2013, n, seed, train=8, test=3)
     table.insert(0, "path", [f"{row.part}/{row.label}/drawn-{row.Index:05d}.jpg" for row in table.itertuples()])
-    return table.assign(content=drawn(table, seed, fer2013_picture))
+    return table.assign(content=drawn(table, (seed, 2013), fer2013_picture))
 
-# %% ../../nbs/sample/faces.ipynb #809bd092
+# %% ../../nbs/sample/faces.ipynb #a70b00d0
 def write_zip(
     path: str | Path,  # file to write
     members: Iterable[tuple[str, bytes]],  # name, content
@@ -689,8 +706,8 @@ def write_zip(
 
 def write_fer6(
     path: str | Path,  # fer6.zip
-    n: int = 1000,
-    seed: int = 6,
+    n: int = 1000,  # images
+    seed: int = 42,  # the same seed, the same bytes
 ) -> pd.DataFrame:  # what was drawn: path, label, emotion, source
     "Draw and write a sample of FER-6: data.csv and dataset/<Label>/<file>."
     table = fer6(n, seed)
@@ -701,8 +718,8 @@ def write_fer6(
 
 def write_fer2013(
     path: str | Path,  # fer2013.zip
-    n: int = 1000,
-    seed: int = 2013,
+    n: int = 1000,  # images
+    seed: int = 42,  # the same seed, the same bytes
 ) -> pd.DataFrame:  # what was drawn: path, label, part, emotion, source
     "Draw and write a sample of FER2013: train/<class>/<file> and test/<class>/<file>."
     table = fer2013(n, seed)
