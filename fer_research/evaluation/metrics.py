@@ -195,7 +195,7 @@ def read_predictions(
     except (KeyError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not a predictions file ({error}); expected an .npz with {', '.join(Predictions._fields)}") from None
 
-# %% ../../nbs/evaluation/metrics.ipynb #5da93f9e
+# %% ../../nbs/evaluation/metrics.ipynb #bfcdb9b1
 def paired_answers(
     first: Predictions,   # of one model
     second: Predictions,  # of another, any order of items
@@ -203,5 +203,6 @@ def paired_answers(
     "Right and wrong answers of two models on the items they share, for `mcnemar`; `InputError` if there are none or their classes differ."
     shared, here, there = np.intersect1d(first.id, second.id, return_indices=True)
     if not len(shared): raise InputError("the two predictions share no item: their test parts are disjoint")
-    if (differ := first.y_true[here] != second.y_true[there]).any(): raise InputError(f"item {shared[differ][0].item()!r} has two classes in the two predictions")
+    if (differ := first.y_true[here] != second.y_true[there]).any():
+        raise InputError(f"item {shared[differ][0].item()!r} has two classes in the two predictions")
     return tuple(part.proba[rows].argmax(1) == part.y_true[rows] for part, rows in ((first, here), (second, there)))

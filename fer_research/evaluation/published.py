@@ -31,9 +31,10 @@ def citation(
     source = published(study)["source"]
     return f"{', '.join(source['authors'])} ({str(source['date'])[:4] if source['date'] != 'unknown' else 'year unknown'}). {source['title'].rstrip('.')}."
 
-# %% ../../nbs/evaluation/published.ipynb #cb5ab728
+# %% ../../nbs/evaluation/published.ipynb #246da0f9
 NAMES = {name: name for name in ("accuracy", "train_accuracy", "train_loss", "val_accuracy", "val_loss", "parameters")} | {
-    "test_accuracy": "accuracy", "test_loss": "log_loss", "best_multi_logloss": "log_loss", "precision": "macro_precision", "recall": "macro_recall", "f1": "macro_f1"}
+    "test_accuracy": "accuracy", "test_loss": "log_loss", "best_multi_logloss": "log_loss",
+    "precision": "macro_precision", "recall": "macro_recall", "f1": "macro_f1"}
 
 
 def flat(

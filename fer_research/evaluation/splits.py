@@ -116,7 +116,7 @@ def check_disjoint(
         shared = values[counts > 1].tolist()
         if shared: raise AssertionError(f"{len(shared)} {what}{'s' * (len(shared) > 1)} in more than one place, the first is {shared[0]!r}")
 
-# %% ../../nbs/evaluation/splits.ipynb #393536ff
+# %% ../../nbs/evaluation/splits.ipynb #26e6618b
 def k_fold(
     labels: Sequence,       # (n,) class of each item
     folds: int = 5,         # at least 2
@@ -127,7 +127,8 @@ def k_fold(
     "Each item is held out exactly once; without groups scikit-learn's shuffled `StratifiedKFold` or `KFold`."
     codes, strata = units(labels, groups)
     if stratify: require_units(strata, folds, "item" if groups is None else "group")
-    if not 2 <= folds <= len(strata): raise InputError(f"{folds} folds of {len(strata)} {'items' if groups is None else 'groups'}: expected 2 or more, and one for each fold")
+    if not 2 <= folds <= len(strata):
+        raise InputError(f"{folds} folds of {len(strata)} {'items' if groups is None else 'groups'}: expected 2 or more, and one for each fold")
     splitter = (StratifiedKFold if stratify else KFold)(folds, shuffle=True, random_state=seed)
     for kept, held in splitter.split(strata, strata): yield items_of(codes, kept), items_of(codes, held)
 

@@ -70,7 +70,7 @@ def tango_upper(
 
     return optimize.brentq(excess, (b - c) / n + 1e-9, 1, xtol=1e-10)
 
-# %% ../../nbs/evaluation/statistics.ipynb #d65fdf89
+# %% ../../nbs/evaluation/statistics.ipynb #5e241aae
 class Paired(NamedTuple):
     "Two models on the same items: the first against the second."
     p: float           # exact two-sided p-value of equal accuracy
@@ -88,7 +88,8 @@ def mcnemar(
 ) -> Paired:  # test, counts, difference and its interval
     "Exact McNemar test (1947) with Tango's interval (1998); `InputError` for unequal lengths or no items."
     first, second = np.asarray(correct_a, bool), np.asarray(correct_b, bool)
-    if first.shape != second.shape or not first.size: raise InputError(f"answers of shape {first.shape} and {second.shape}: expected the same items, at least one")
+    if first.shape != second.shape or not first.size:
+        raise InputError(f"answers of shape {first.shape} and {second.shape}: expected the same items, at least one")
     n, b, c = first.size, int((first & ~second).sum()), int((~first & second).sum())
     z = stats.norm.ppf((1 + level) / 2)
     p = mcnemar_test([[0, b], [c, 0]], exact=True).pvalue if b + c else 1.0

@@ -27,7 +27,7 @@ from sklearn.preprocessing import StandardScaler
 from ..core import InputError, atomic
 from .storage import load_estimator, save_estimator
 
-# %% ../../nbs/models/boosting.ipynb #7362843f
+# %% ../../nbs/models/boosting.ipynb #e75588a4
 class Part(NamedTuple):
     "Vectors with their classes."
     X: np.ndarray  # (n, d) features
@@ -44,7 +44,8 @@ def read_parts(
 ) -> dict[str, Part]:  # "training", "validation" and "test"
     "The features of each part with their classes, numbered by the sorted labels."
     arrays = np.load(path, allow_pickle=False)
-    if len(labels) != len(arrays["part"]): raise InputError(f"{path}: features of {len(arrays['part'])} items, but there are {len(labels)} labels; run `dvc repro` again")
+    if len(labels) != len(arrays["part"]):
+        raise InputError(f"{path}: features of {len(arrays['part'])} items, but there are {len(labels)} labels; run `dvc repro` again")
     y = np.unique(labels.to_numpy(dtype=str), return_inverse=True)[1]
     return {part: Part(arrays["values"][arrays["part"] == part], y[arrays["part"] == part]) for part in ("training", "validation", "test")}
 

@@ -6,10 +6,10 @@
 __all__ = ['app', 'data_app', 'preset_app', 'OneLineErrors', 'run', 'strip', 'results', 'record', 'check', 'put', 'sample',
            'apply']
 
-# %% ../../nbs/pipeline/cli.ipynb #70f63abf
+# %% ../../nbs/pipeline/cli.ipynb #759d030d
 import json
 from pathlib import Path
-from typing import Annotated, Literal, Optional
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -36,12 +36,12 @@ preset_app = typer.Typer(no_args_is_help=True, help="Sets of overrides for param
 app.add_typer(data_app, name="data")
 app.add_typer(preset_app, name="preset")
 
-# %% ../../nbs/pipeline/cli.ipynb #33582f38
+# %% ../../nbs/pipeline/cli.ipynb #f92d5421
 @app.command()
 def run(
     study: Annotated[str, typer.Argument(help="Folder in nbs/studies, such as fer_boosting.")],
     step: Annotated[str, typer.Argument(help="Notebook in it, such as fit.")],
-    variant: Annotated[Optional[str], typer.Argument(help="Key in params.yaml, such as pca.")] = None,
+    variant: Annotated[str | None, typer.Argument(help="Key in params.yaml, such as pca.")] = None,
 ):
     "Run one step of a study with the parameters of params.yaml.\n\nExample: `fer-research run fer_boosting fit pca`"
     from fer_research.pipeline.runner import run_step
@@ -54,7 +54,7 @@ def strip():
     from fer_research.pipeline.runner import strip_notebooks
     typer.echo(strip_notebooks().relative_to(repo_root()))
 
-# %% ../../nbs/pipeline/cli.ipynb #0c1f1837
+# %% ../../nbs/pipeline/cli.ipynb #46f39e26
 def _show(columns: list[str], rows: list[list], title: str | None = None) -> None:
     "Print a table."
     table = Table(*columns, title=title, title_justify="left")
@@ -75,7 +75,8 @@ def results(
         typer.echo(made_by(folder / "comparison.json", "make repro").read_text())
         return
     table = pd.read_csv(made_by(folder / "comparison.csv", "make repro"))
-    rows = [[r.study, r.variant + (" *" if r.best else ""), r.role, f"{r.accuracy:.3f} ({r.accuracy_low:.3f} to {r.accuracy_high:.3f})", f"{r.macro_f1:.3f}", r.n_test] for r in table.itertuples()]
+    interval = "{0.accuracy:.3f} ({0.accuracy_low:.3f} to {0.accuracy_high:.3f})".format
+    rows = [[r.study, r.variant + (" *" if r.best else ""), r.role, interval(r), f"{r.macro_f1:.3f}", r.n_test] for r in table.itertuples()]
     _show(["study", "variant", "protocol", "accuracy (95 % interval)", "macro F1", "test images"], rows, (folder / "comparison.md").read_text().splitlines()[0])
     typer.echo("* best by validation accuracy")
 
@@ -85,35 +86,34 @@ def record(
     name: Annotated[str, typer.Argument(help="What to call it, such as fer6-standin.")],
     study: Annotated[str, typer.Option(help="Study to record, such as fer_boosting.")],
 ):
-    "Keep a finished run in records/: results, parameters, lock file, data source, machine and wall times.\n\nExample: `fer-research record fer6-standin --study fer_boosting`"
+    """Keep a finished run in records/: results, parameters, lock file, data source, machine and wall times.
+
+    Example: `fer-research record fer6-standin --study fer_boosting`"""
     from fer_research.pipeline.records import record as keep
     typer.echo(keep(name, study).relative_to(repo_root()))
 
-# %% ../../nbs/pipeline/cli.ipynb #8fd5a4ca
-def _census_rows(images, decoded, items) -> tuple[dict, list[list]]:
-    "Figures of a data set, and its classes."
-    from fer_research.data.census import census, class_counts
-    return census(items, [*images.problems, *decoded.problems]), [[r.label, r.count, f"{100 * r.share:.1f} %"] for r in class_counts(items).itertuples(name="R")]
-
-
+# %% ../../nbs/pipeline/cli.ipynb #db868490
 @data_app.command()
 def check(
-    name: Annotated[Optional[str], typer.Argument(help="A data set; all that are there by default.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A data set; all that are there by default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ):
     "Census of the data sets: classes, sizes, unreadable files and duplicates.\n\nExample: `fer-research data check fer6`"
     from fer_research.data.catalogue import READERS, find_file, open_set
+    from fer_research.data.census import census, class_counts
     from fer_research.data.sources import read_sources
     found = {}
     for dataset in [name] if name else list(READERS):
         images = open_set(dataset)
         items, decoded = images.decode()
-        found[dataset], classes = _census_rows(images, decoded, items)
+        problems = [*images.problems, *decoded.problems]
+        found[dataset] = census(items, problems)
         if as_json: continue
         origin = read_sources().get(dataset, {}).get("origin", "unknown origin")
+        classes = [[label, count, f"{100 * share:.1f} %"] for label, count, share in class_counts(items).itertuples(index=False)]
         _show(["class", "images", "share"], classes, f"{dataset}: {find_file(dataset).name}, {origin}")
-        for key, value in found[dataset].items(): typer.echo(f"  {key.replace('_', ' ')}: {value:.4g}" if isinstance(value, float) else f"  {key.replace('_', ' ')}: {value}")
-        for problem in [*images.problems, *decoded.problems][:20]: typer.echo(f"  {problem.file}: {problem.reason}")
+        for key, value in found[dataset].items(): typer.echo(f"  {key.replace('_', ' ')}: {value:.6g}")
+        for problem in problems[:20]: typer.echo(f"  {problem.file}: {problem.reason}")
     if as_json: typer.echo(json.dumps(found, indent=2))
 
 
@@ -126,7 +126,9 @@ def put(
     licence: Annotated[str, typer.Option(help="Its terms, for sources.yaml.")] = "",
     may_show: Annotated[bool, typer.Option(help="Whether notebooks may draw its pictures. No, where they show people.")] = False,
 ):
-    "Check a file, put it in place of a data set, and write down where it came from; then `dvc add data`.\n\nExample: `fer-research data put fer6 ~/Downloads/archive.zip`"
+    """Check a file, put it in place of a data set, and write down where it came from; then `dvc add data`.
+
+    Example: `fer-research data put fer6 ~/Downloads/archive.zip`"""
     from fer_research.data.catalogue import put as put_in_place
     described = {k: v for k, v in {"title": title, "licence": licence}.items() if v}
     images, decoded = put_in_place(name, file, origin, may_show, **described)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['machine', 'stages_of', 'record', 'records', 'records_markdown']
 
-# %% ../../nbs/pipeline/records.ipynb #b5a349c2
-import json, os, platform, shutil, subprocess, sys
+# %% ../../nbs/pipeline/records.ipynb #56185709
+import json, os, platform, re, shutil, subprocess, sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,10 +19,11 @@ from ..data.sources import read_sources
 from .compare import as_markdown, beside_published, results_table
 from .params import read_params, variant_names
 
-# %% ../../nbs/pipeline/records.ipynb #a368fa31
+# %% ../../nbs/pipeline/records.ipynb #0411d72f
 def machine() -> dict[str, object]:
     "Cores, memory, GPU, system and versions; no host name and no path."
-    gpu = shutil.which("nvidia-smi") and subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True).stdout.strip()
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    gpu = subprocess.run(query, capture_output=True, text=True).stdout.strip() if shutil.which("nvidia-smi") else ""
     packages = ("numpy", "scikit-learn", "lightgbm", "optuna", "pillow", "torch", "tensorflow-cpu", "dvc", "papermill")
     return {"cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
             "memory_gib": round(psutil.virtual_memory().total / 2**30), "gpu": gpu or "none", "system": platform.system(), "processor": platform.machine(),
@@ -33,7 +34,7 @@ def _installed(name: str) -> bool:
     try: return bool(version(name))
     except ModuleNotFoundError: return False
 
-# %% ../../nbs/pipeline/records.ipynb #04437b72
+# %% ../../nbs/pipeline/records.ipynb #a81a564c
 def stages_of(
     study: str,  # such as "fer_boosting"
     root: Path,  # the repository
@@ -41,7 +42,7 @@ def stages_of(
     "Names of the study's stages; `InputError` where it has none."
     listed = _dvc(root, "stage", "list", "--name-only").split()
     stages = [name for name in listed if name.startswith(f"{study}_")]
-    if not stages: raise InputError(f"{study}: no stage in dvc.yaml belongs to it; studies there: {', '.join(sorted({n.rpartition('_')[0] for n in listed if '@' in n and '_' in n}))}")
+    if not stages: raise InputError(f"{study}: no stage in dvc.yaml belongs to it; stages there: {', '.join(listed)}")
     return stages
 
 
@@ -59,7 +60,7 @@ def record(
 ) -> Path:  # records/NAME/STUDY
     "Keep a finished run of a study; `InputError` where it is not finished."
     root = root or repo_root()
-    if not name or not all(c.isalnum() or c in "-_." for c in name) or name[0] == ".": raise InputError(f"{name!r}: a record's name has letters, digits, - and _ only")
+    if not re.fullmatch(r"\w[\w-]*", name, re.ASCII): raise InputError(f"{name!r}: a record's name has letters, digits, - and _ only")
     status = json.loads(_dvc(root, "status", "--json", *stages_of(study, root)))
     if status: raise InputError(f"{study}: not finished, `dvc repro` still has to run {', '.join(status)}")
     dataset = read_params(root / "params.yaml")[study]["common"]["dataset"]

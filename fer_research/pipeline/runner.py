@@ -100,7 +100,7 @@ def normalise(
             cell.outputs = [_clean_output(o, root) for o in cell.outputs if o.get("name") != "stderr"]
     return notebook
 
-# %% ../../nbs/pipeline/runner.ipynb #a3ac7251
+# %% ../../nbs/pipeline/runner.ipynb #83bfdca4
 def stripped(
     notebook: NotebookNode,  # as saved
 ) -> NotebookNode:  # a new one: source and tags
@@ -119,7 +119,7 @@ def strip_notebooks(
     "Write stripped copies of all study notebooks, remove those of notebooks that are gone."
     root = root or repo_root()
     folder, kept = root / "outputs" / "prepared" / "notebooks", set()
-    for (study, step), path in study_notebooks(root).items():
+    for (study, _), path in study_notebooks(root).items():
         copy = folder / study / path.name
         kept.add(copy)
         text = nbformat.writes(stripped(nbformat.read(path, as_version=4)))

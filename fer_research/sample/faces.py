@@ -46,12 +46,12 @@ PROTOTYPES = {
     "Surprise": {1: .8, 2: .85, 5: .75, 26: .8},
 }
 
-# %% ../../nbs/sample/faces.ipynb #e77ecd1a
+# %% ../../nbs/sample/faces.ipynb #1f48dbe3
 def express(
     emotion: str,              # a key of `PROTOTYPES`
     rng: np.random.Generator,  # what is random
-    weakest: float = 0.6,      # the strength of an expression is uniform between this and 1.3
-    blend: float = 0.2,        # share of faces with a second emotion at up to half its strength
+    weakest: float = 0.7,      # the strength of an expression is uniform between this and 1.3
+    blend: float = 0.15,       # share of faces with a second emotion at up to half its strength
     idle: float = 0.06,        # chance of each unit to act without a meaning
 ) -> Action:
     "A random expression of an emotion."
