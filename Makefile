@@ -24,7 +24,7 @@ $(error STUDY=$(STUDY) is unknown; the studies are: $(STUDIES))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data repro test lab bench lock readme export clean
+.PHONY: help setup data repro test lab bench sample lock readme export clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -62,6 +62,11 @@ lab: setup ## open the notebooks in JupyterLab, on this machine only
 
 bench: data ## measure the sources' ways against ours (FER6=path of the real FER-6 archive)
 	python -m benchmarks $(if $(FER6),--fer6 "$(FER6)")
+
+sample: setup ## draw the embedded sample anew and put it into its remote, the folder sample/
+	python -m fer_research.pipeline.cli data sample
+	dvc add --quiet data && rm -rf sample/files && cp data.dvc .data.dvc
+	sed 's/push: false/push: true/' .data.dvc > data.dvc && dvc push data.dvc; mv .data.dvc data.dvc
 
 lock: setup ## resolve pyproject.toml into requirements.txt anew (ARGS goes to uv: ARGS=--upgrade)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url -o requirements.txt $(ARGS)

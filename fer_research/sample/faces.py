@@ -46,12 +46,12 @@ PROTOTYPES = {
     "Surprise": {1: .8, 2: .85, 5: .75, 26: .8},
 }
 
-# %% ../../nbs/sample/faces.ipynb #1f48dbe3
+# %% ../../nbs/sample/faces.ipynb #6d253ce7
 def express(
     emotion: str,              # a key of `PROTOTYPES`
     rng: np.random.Generator,  # what is random
-    weakest: float = 0.7,      # the strength of an expression is uniform between this and 1.3
-    blend: float = 0.15,       # share of faces with a second emotion at up to half its strength
+    weakest: float = 0.5,      # the strength of an expression is uniform between this and 1.3
+    blend: float = 0.2,       # share of faces with a second emotion at up to half its strength
     idle: float = 0.06,        # chance of each unit to act without a meaning
 ) -> Action:
     "A random expression of an emotion."
@@ -130,7 +130,7 @@ def skin_tone(
     tone = [np.interp(place * 9, np.arange(10), channel) for channel in MONK.T]
     return np.array(tone) * (np.array((0.98, 0.87, 0.79)) + place*np.array((0.1, 0.08, 0.1)))
 
-# %% ../../nbs/sample/faces.ipynb #62944362
+# %% ../../nbs/sample/faces.ipynb #8ac6da48
 def random_look(
     rng: np.random.Generator,  # what is random
 ) -> Look:
@@ -150,10 +150,10 @@ def random_scene(
     wild: float = 1.0,         # 0 a passport photograph .. 1 as varied as the sample; the dial of difficulty
 ) -> Scene:
     "How a picture was taken."
-    roll, yaw, pitch, dx, dy = rng.normal(0, wild, 5) * (0.035, 0.09, 0.04, 0.02, 0.02)
-    light = rng.normal(0, 0.35, 2) * wild
+    roll, yaw, pitch, dx, dy = rng.normal(0, wild, 5) * (0.03, 0.075, 0.035, 0.018, 0.018)
+    light = rng.normal(0, 0.3, 2) * wild
     return Scene(roll=roll, yaw=yaw, pitch=pitch, shift=(dx, dy - 0.06), scale=float(np.exp(rng.normal(0.3, 0.04 * wild))), light=(light[0], light[1] - 0.3, 1.0),
-                 ambient=rng.uniform(0.5, 0.8), gain=tuple(np.exp(rng.normal(0, 0.06 * wild) + rng.normal(0, 0.04 * wild, 3))),
+                 ambient=rng.uniform(0.6, 0.8), gain=tuple(np.exp(rng.normal(0, 0.05 * wild) + rng.normal(0, 0.04 * wild, 3))),
                  backdrop=tuple(rng.uniform(0.3, 0.7) + rng.normal(0, 0.06, 3)), clutter=rng.uniform(0.05, 0.25) * wild,
                  glasses=rng.uniform(0.05, 0.3) * (rng.random() < 0.15 * wild), hand=rng.uniform(-1, 1) * (rng.random() < 0.1 * wild),
                  strands=int(rng.integers(2, 6) * (rng.random() < 0.08 * wild)), blur=rng.uniform(0, 0.012) * wild, noise=rng.uniform(0.01, 0.055) * wild,
@@ -547,7 +547,7 @@ def background(
         canvas += cv2.resize(blotches.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
     return canvas
 
-# %% ../../nbs/sample/faces.ipynb #88f134f0
+# %% ../../nbs/sample/faces.ipynb #f2f4cc0e
 def draw(
     face: Face,  # who, where, and with which expression
     height: int = 96,  # pixels
@@ -559,7 +559,7 @@ def draw(
     canvas, where = background(scene, *size).transpose(2, 0, 1).copy(), projection(face.look, scene, *size)
     for patch in patches(face): paint(canvas, patch, *where)
     canvas = cv2.resize(canvas.transpose(1, 2, 0) * lighting(scene, *size), (width, height), interpolation=cv2.INTER_AREA)
-    canvas *= (0.52 / max(canvas[height//4:-height//4, width//4:-width//4].mean(), 0.05)) ** 0.6
+    canvas *= (0.52 / max(canvas[height//4:-height//4, width//4:-width//4].mean(), 0.05)) ** 0.7
     if scene.blur: canvas = cv2.GaussianBlur(canvas, (0, 0), scene.blur*min(height, width) + 1e-3)
     rng = np.random.default_rng([scene.seed, 1])
     canvas += rng.normal(0, scene.noise, (height, width, 1)) + rng.normal(0, .3*scene.noise, canvas.shape)
@@ -633,7 +633,7 @@ def plan(
     table["emotion"] = table["emotion"].to_numpy()[table["source"]]
     return table
 
-# %% ../../nbs/sample/faces.ipynb #86f3d926
+# %% ../../nbs/sample/faces.ipynb #468a2b1b
 def jpeg(
     image: np.ndarray,  # (height, width, 3) RGB or (height, width) grey, uint8
     quality: int,       # 1..100
@@ -648,7 +648,7 @@ def fer6_picture(
     rng: np.random.Generator,  # what is random
 ) -> bytes:
     "A colour JPEG with sides of 56..128 pixels, every other one square."
-    height, width = (rng.uniform(56, 128) * np.exp(rng.normal(0, 0.1, 2) * rng.integers(2))).clip(56, 128).astype(int)
+    height, width = (rng.uniform(56, 128) * np.exp(rng.normal(0, 0.06, 2) * rng.integers(2))).clip(56, 128).astype(int)
     return jpeg(draw(random_face(emotion, rng), height, width), int(rng.integers(68, 89)))
 
 

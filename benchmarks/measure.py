@@ -1,0 +1,140 @@
+"""Every side in a process of its own, one after the other, and a file of what was measured.
+
+This process stays small: the kernel counts the memory of the process that starts a child to the child's peak.
+"""
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+from .suite import BENCHMARKS, Summary
+
+ROOT = Path(__file__).resolve().parents[1]
+LIBRARY = ("core.py", "data/*.py", "evaluation/splits.py", "features/pca.py", "models/boosting.py")  # what `ours` uses of fer_research
+PIPELINE = ("benchmarks/repository.py", "dvc.yaml", "params.yaml", "fer_research/**/*.py", "nbs/studies/**/*.ipynb")
+
+
+class ArchiveError(ValueError):
+    "What was given as the FER-6 archive is none."
+
+
+@contextmanager
+def unpacked(
+    archive: Path,  # fer6.zip, or the folder it unpacks to
+) -> Iterator[Path]:  # the folder that holds data.csv
+    "The archive as files, removed afterwards; `ArchiveError` where it is no archive of that form."
+    with tempfile.TemporaryDirectory(prefix="fer-benchmark-") as folder:
+        if archive.is_file():
+            if not zipfile.is_zipfile(archive): raise ArchiveError(f"{archive}: not a zip archive")
+            zipfile.ZipFile(archive).extractall(folder)
+        tables = sorted((Path(folder) if archive.is_file() else archive).rglob("data.csv"), key=lambda path: len(path.parts))
+        if not tables: raise ArchiveError(f"{archive}: no data.csv in it; expected data.csv beside dataset/<Label>/<file>")
+        yield tables[0].parent
+
+
+def stamp(
+    archive: Path | None,  # what is measured on; None for the pipeline
+) -> str:  # 16 hexadecimal digits
+    "Stands for the data and the code: a measurement with the same stamp need not be repeated."
+    state = archive.stat() if archive else None
+    digest = hashlib.blake2b(f"{archive.name} {state.st_size} {state.st_mtime_ns}".encode() if archive else b"", digest_size=8)
+    of_sides = ["benchmarks/child.py", "benchmarks/source.py", "benchmarks/ours.py", *(f"fer_research/{name}" for name in LIBRARY)]
+    for pattern in ("requirements.txt", *(of_sides if archive else PIPELINE)):
+        for path in sorted(ROOT.glob(pattern)): digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def log_key(benchmark: str, side: str, repeat: int, stamp: str, **_) -> tuple[str, str, int, str]:
+    "What tells one measurement from another."
+    return benchmark, side, repeat, stamp
+
+
+class Log:
+    "Measurements in a file of JSON lines, which only ever grows; the last of a kind counts."
+
+    def __init__(
+        self,
+        path: Path,  # made if need be
+        resume: bool,  # whether to take what is already in it
+    ):
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = path.read_text(encoding="utf-8").splitlines() if resume and path.exists() else []
+        self._known = {log_key(**line): line for line in map(json.loads, lines) if "seconds" in line}
+
+    def find(self, **key) -> dict | None:
+        "An earlier measurement."
+        return self._known.get(log_key(**key))
+
+    def add(self, line: dict) -> dict:
+        "Append a measurement; gives it back."
+        with self.path.open("a", encoding="utf-8") as file: file.write(json.dumps(line) + "\n")
+        return line
+
+
+def run_side(
+    function: str,  # MODULE.FUNCTION of this package
+    path: Path,  # what it works on
+) -> dict:  # seconds, cpu, steps, peak, found; or `skipped` or `failed` with a reason
+    "Run one side in a process of its own."
+    with tempfile.TemporaryDirectory(prefix="fer-benchmark-") as folder:
+        result = Path(folder, "result.json")
+        command = [sys.executable, "-m", "benchmarks.child", function, str(path), str(result)]
+        done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if done.returncode == 0: return json.loads(result.read_text(encoding="utf-8"))
+    reason = f"killed by signal {-done.returncode}; out of memory?" if done.returncode < 0 else done.stderr.strip()[-1500:]
+    return {"failed": reason}
+
+
+def told(
+    line: dict,  # a measurement
+) -> str:
+    "A measurement in a line."
+    if "seconds" not in line: return f"skipped: {line['skipped']}" if "skipped" in line else f"FAILED: {line['failed']}"
+    steps = ", ".join(f"{name} {value:.1f}" for name, value in line["steps"].items())
+    return f"{line['seconds']:.1f} s ({steps}), {line['peak']:,.0f} MiB"
+
+
+def measure(
+    name: str,  # of a benchmark
+    paths: Mapping[str, Path],  # what the sides need -> where it is
+    repeats: int,  # how often each side is measured
+    log: Log,
+    say: Callable[[str], None],  # prints a line of progress
+) -> list[dict]:  # the measurements
+    "Measure the sides of a benchmark in turn: A B, A B, A B."
+    lines, stamps = [], {need: stamp(None if need == "repository" else path) for need, path in paths.items() if need != "unpacked"}
+    for repeat in range(repeats):
+        for side, (function, needs, once) in BENCHMARKS[name].sides.items():
+            if once and repeat: continue
+            key = {"benchmark": name, "side": side, "repeat": repeat, "stamp": stamps["archive" if needs == "unpacked" else needs]}
+            line = log.find(**key)
+            say(f"{name}, {side}, {repeat + 1} of {1 if once else repeats} ...")
+            if line: say(f"    measured before: {told(line)}")
+            else: say(f"    {told(line := log.add({**key, **run_side(function, paths[needs])}))}")
+            lines.append(line)
+    return lines
+
+
+def summarise(
+    lines: list[dict],  # measurements of one benchmark
+) -> dict[str, Summary]:  # of every side that was measured
+    "The repeats of each side together."
+    good: dict[str, list[dict]] = {}
+    for line in lines:
+        if "seconds" in line: good.setdefault(line["side"], []).append(line)
+    return {side: _summary(repeats) for side, repeats in good.items()}
+
+
+def _summary(repeats: list[dict]) -> Summary:
+    "Medians over the repeats of one side."
+    times = [line["seconds"] for line in repeats]
+    steps = {step: median(line["steps"][step] for line in repeats) for step in repeats[0]["steps"]}
+    cpu, peak = (median(line[figure] for line in repeats) for figure in ("cpu", "peak"))
+    return Summary(median(times), min(times), max(times), cpu, peak, steps, repeats[0]["found"])

@@ -1,0 +1,121 @@
+"""What was measured as tables to read, and as a file."""
+import json
+import os
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from .suite import BENCHMARKS, FULL_SIZE, Goal, Sides
+
+SHOWN = {"faces": "{:,} faces", "components": "{} components", "explained_variance": "{:.2%} explained", "accuracy": "accuracy {:.2%}",
+         "rounds": "{} rounds", "duplicate_images": "{:,} duplicates", "commit": "commit {}"}
+
+
+def ratio(sides: Sides, side: str, what: str) -> str:
+    "The source's figure as a multiple of this side's."
+    if side == "source" or "source" not in sides: return ""
+    return f"{getattr(sides['source'], what) / getattr(sides[side], what):.1f} x"
+
+
+def sides_table(
+    results: Mapping[str, Sides],  # benchmark -> its sides
+) -> Table:
+    "A row a side."
+    table = Table("benchmark", "side", "seconds (range)", "faster", "all cores, s", "peak, MiB", "leaner", "found", title="Measured", title_justify="left")
+    for name, sides in results.items():
+        for side, s in sides.items():
+            found = ", ".join(form.format(s.found[key]) for key, form in SHOWN.items() if key in s.found)
+            table.add_row(name, side, f"{s.seconds:.1f} ({s.fastest:.1f} to {s.slowest:.1f})", ratio(sides, side, "seconds"),
+                          f"{s.cpu:.1f}", f"{s.peak:,.0f}", ratio(sides, side, "peak"), found)
+    return table
+
+
+def judged(
+    goal: Goal,
+    sides: Sides,
+) -> tuple[float | None, bool | None]:  # value and whether the goal is met; None where a side was not measured
+    "Hold a goal against what was measured."
+    try: value = goal.value(sides)
+    except KeyError: return None, None
+    return value, goal.met(value)
+
+
+def goals_table(
+    results: Mapping[str, Sides],  # benchmark -> its sides
+) -> Table:
+    "A row a goal."
+    table = Table("benchmark", "goal", "measured", "met", title="Goals", title_justify="left")
+    for name, sides in results.items():
+        for goal in BENCHMARKS[name].goals:
+            value, met = judged(goal, sides)
+            table.add_row(name, f"{goal.what} {goal.sign} {goal.limit:g}", "not measured" if value is None else f"{value:.2f}",
+                          {None: "", True: "yes", False: "no"}[met])
+    return table
+
+
+def paired(
+    sides: Sides,  # of the study
+) -> dict | None:  # n, difference with its interval and p; None where the two were not measured on the same faces
+    "Both ways on the same test faces: ours against the source's."
+    from fer_research.evaluation.statistics import mcnemar  # only now: see measure
+
+    pair = [sides[name].found for name in ("ours, source's split", "source") if name in sides]
+    if len(pair) < 2 or pair[0]["test"] != pair[1]["test"]: return None
+    return {"n": len(pair[0]["test"]), **mcnemar(pair[0]["right"], pair[1]["right"])._asdict()}
+
+
+def paired_line(test: dict) -> str:
+    "The paired comparison as a sentence."
+    return (f"study: on the same {test['n']:,} test faces ours gains {100 * test['difference']:+.2f} points of accuracy "
+            f"(95 % interval {100 * test['low']:+.2f} to {100 * test['high']:+.2f}, McNemar p = {test['p']:.3f})")
+
+
+def steps_lines(results: Mapping[str, Sides]) -> list[str]:
+    "Where the seconds went."
+    return [f"{name}, {side}: " + ", ".join(f"{step} {seconds:.1f}" for step, seconds in s.steps.items())
+            for name, sides in results.items() for side, s in sides.items() if len(s.steps) > 1]
+
+
+def machine() -> dict:
+    "What it was measured on."
+    packages = {name: version(name) for name in ("dvc", "lightgbm", "numpy", "pillow", "scikit-learn")}
+    return {"cores": os.cpu_count(), "processor": platform.machine(), "system": platform.system(), "python": platform.python_version(), **packages}
+
+
+def show(
+    results: Mapping[str, Sides],  # benchmark -> its sides
+    test: dict | None,  # of `paired`
+    console: Console,
+) -> None:
+    "Print everything."
+    console.print(sides_table(results))
+    for line in steps_lines(results): console.print(f"  {line}", highlight=False)
+    console.print(goals_table(results))
+    if test: console.print(paired_line(test), highlight=False)
+    faces = {s.found["faces"] for sides in results.values() for s in sides.values() if "faces" in s.found}
+    if faces and faces != {FULL_SIZE}:
+        measured = ", ".join(f"{n:,}" for n in sorted(faces))
+        console.print(f"The goals of decode, components and study are set for {FULL_SIZE:,} faces; this was measured on {measured}.")
+
+
+def write(
+    path: Path,  # JSON file
+    results: Mapping[str, Sides],  # benchmark -> its sides
+    test: dict | None,  # of `paired`
+) -> None:
+    "Write everything but the answers on single faces."
+
+    def one(name: str, sides: Sides) -> dict:
+        shown = {side: s._asdict() | {"found": {k: v for k, v in s.found.items() if k not in ("test", "right")}} for side, s in sides.items()}
+        goals = []
+        for goal in BENCHMARKS[name].goals:
+            value, met = judged(goal, sides)
+            goals.append({"goal": goal.what, "limit": f"{goal.sign} {goal.limit:g}", "measured": value, "met": met})
+        return {"title": BENCHMARKS[name].title, "sides": shown, "goals": goals}
+
+    content = {"machine": machine(), "benchmarks": {name: one(name, sides) for name, sides in results.items()}, "paired": test}
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

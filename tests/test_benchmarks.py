@@ -1,0 +1,59 @@
+"""The benchmarks run, both ways reach the same result, and what was measured is not measured again."""
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+LABELS = ["Happy", "Sad", "Surprise"]
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory) -> Path:
+    "Sixty smooth random images of three classes, in the form of FER-6."
+    rng, path = np.random.default_rng(0), tmp_path_factory.mktemp("fer6") / "fer6.zip"
+    names = [f"{LABELS[i % 3]}/{i:03d}.png" for i in range(60)]
+    with zipfile.ZipFile(path, "w") as file:
+        for name in names:
+            content, coarse = io.BytesIO(), rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+            Image.fromarray(coarse).resize((56, 56)).save(content, "PNG")
+            file.writestr(f"dataset/{name}", content.getvalue())
+        file.writestr("data.csv", "".join(["path,label\n", *(f"{name},{name.split('/')[0]}\n" for name in names)]))
+    return path
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess:
+    "`python -m benchmarks` with these arguments."
+    return subprocess.run([sys.executable, "-m", "benchmarks", *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_both_ways_agree_and_are_measured_once(archive, tmp_path):
+    arguments = ["components", "--fer6", str(archive), "--repeats", "1", "--write-to", str(tmp_path)]
+    done = bench(*arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads((tmp_path / "last.json").read_text())
+    measured = result["benchmarks"]["components"]
+    source, ours = measured["sides"]["source"], measured["sides"]["ours"]
+    assert source["found"]["faces"] == ours["found"]["faces"] == 60
+    assert abs(source["found"]["components"] - ours["found"]["components"]) <= 1
+    assert source["found"]["explained_variance"] == pytest.approx(ours["found"]["explained_variance"], abs=0.02)
+    assert all(side["seconds"] > 0 and side["cpu"] > 0 and side["peak"] > 10 for side in (source, ours))
+    assert [goal["met"] in (True, False) for goal in measured["goals"]] == [True, True]
+
+    again = bench(*arguments, "--resume")
+    assert again.stdout.count("measured before") == 2
+    assert json.loads((tmp_path / "last.json").read_text()) == result
+    assert len((tmp_path / "measurements.jsonl").read_text().splitlines()) == 2
+
+
+def test_what_is_no_archive_is_refused_in_a_line(tmp_path):
+    (tmp_path / "fer6.zip").write_bytes(b"not a zip")
+    done = bench("decode", "--fer6", str(tmp_path / "fer6.zip"), "--write-to", str(tmp_path))
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [f"benchmarks: {tmp_path / 'fer6.zip'}: not a zip archive"]

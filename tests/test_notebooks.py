@@ -1,0 +1,77 @@
+"The notebooks are the source: they pass their own tests, give exactly the modules that are committed, and are stored clean."
+from concurrent.futures import ThreadPoolExecutor
+
+import nbformat
+import pytest
+from conftest import ROOT, copy_tree
+
+NOTEBOOKS = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "nbs").rglob("*.ipynb") if not any(part[0] in "._" for part in p.relative_to(ROOT).parts))
+STUDIES = [path for path in NOTEBOOKS if path.startswith("nbs/studies/")]
+LIBRARY = [path for path in NOTEBOOKS if path not in STUDIES]
+LONGEST = 20  # lines of a study's cell; what is longer belongs in the library
+
+
+def cells(path: str, kind: str = "") -> list:
+    "The cells of a notebook, or those of one kind."
+    return [cell for cell in nbformat.read(ROOT / path, as_version=4).cells if cell.cell_type.startswith(kind)]
+
+
+@pytest.fixture(scope="module")
+def tested(request, tmp_path_factory):
+    "The outcome of nbdev_test for each notebook that was asked for: two at a time, each in a process of its own."
+    clone = copy_tree(tmp_path_factory.mktemp("notebooks") / "clone")
+    clone.dvc("pull", "--quiet", "data.dvc")
+    wanted = [item.callspec.params["path"] for item in request.session.items if getattr(item, "originalname", "") == "test_a_notebook_passes_its_own_tests"]
+    command = lambda path: clone.run("nbdev_test", "--n_workers", "0", "--path", path, check=False)
+    with ThreadPoolExecutor(2) as pool:
+        yield clone, {path: pool.submit(command, path) for path in wanted}
+
+
+@pytest.mark.parametrize("path", LIBRARY)
+def test_a_notebook_passes_its_own_tests(path, tested):
+    done = tested[1][path].result()
+    assert done.returncode == 0 and "Success" in done.stdout, (done.stdout + done.stderr)[-4000:]
+
+
+def test_the_notebooks_leave_no_files_behind(tested):
+    clone, outcomes = tested
+    for outcome in outcomes.values(): outcome.result()
+    assert clone.git("status", "--porcelain") == ""
+
+
+def test_export_and_clean_change_nothing(tmp_path):
+    clone = copy_tree(tmp_path / "clone")
+    clone.run("nbdev_export")
+    clone.run("nbdev_clean")
+    assert clone.git("status", "--porcelain") == "", "run `make export` and commit notebooks and modules together"
+    for path in STUDIES:
+        tags = [tag for cell in nbformat.read(clone.root / path, as_version=4).cells for tag in cell.metadata.get("tags", [])]
+        assert tags.count("parameters") == 1, f"{path}: nbdev_clean took the tag, so that papermill would run the defaults"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS)
+def test_notebooks_are_stored_without_outputs(path):
+    assert not [cell.source for cell in cells(path, "code") if cell.outputs or cell.execution_count is not None]
+
+
+@pytest.mark.parametrize("path", STUDIES)
+def test_a_study_notebook_has_the_form_that_papermill_and_nbdev_need(path):
+    notebook = nbformat.read(ROOT / path, as_version=4)
+    assert notebook.metadata.kernelspec.name == "python3"
+    header, title = notebook.cells[:2]
+    assert header.cell_type == "raw" and {"skip_exec: true", "skip_showdoc: true"} <= set(header.source.splitlines())
+    assert title.cell_type == "markdown" and title.source.startswith("# ")
+    assert [cell.cell_type for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])] == ["code"]
+
+
+@pytest.mark.parametrize("path", STUDIES)
+def test_a_study_cell_is_short(path):
+    long = {cell.source.splitlines()[0]: len(cell.source.splitlines()) for cell in cells(path, "code") if len(cell.source.splitlines()) > LONGEST}
+    assert not long
+
+
+@pytest.mark.parametrize("path", [path for path in LIBRARY if any("default_exp" in cell.source for cell in cells(path, "code"))])
+def test_a_notebook_has_the_path_of_its_module(path):
+    (module,) = [line.split()[-1] for cell in cells(path, "code") for line in cell.source.splitlines() if line.startswith("#| default_exp")]
+    assert path == f"nbs/{module.replace('.', '/')}.ipynb"
+    assert (ROOT / "fer_research" / f"{module.replace('.', '/')}.py").is_file()

@@ -1,0 +1,251 @@
+"What dvc.yaml says is what the stages do: they read what they declare, write what they declare, and give the same bytes again."
+import json
+import math
+import re
+import sys
+import zipfile
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from dependencies import modules_of
+from dvc.repo import Repo
+from ruamel.yaml import YAML
+from safetensors import safe_open
+
+from fer_research.data.fer6 import read_fer6
+from fer_research.pipeline import predict
+from fer_research.pipeline.params import read_params, step_parameters, variant_names
+from fer_research.pipeline.runner import declared_parameters, report_path
+
+PARAMS = read_params(ROOT / "params.yaml")
+FITTED = [(study, variant) for study in PARAMS if "variants" in PARAMS[study] for variant in variant_names(PARAMS, study)]
+WATCHED = ("data/", "outputs/", "presets/", "published/", "results/")  # reading below these must be declared
+FREE = ("scratch/", "outputs/search/", "outputs/times.csv")            # writing here need not be
+OPTIONAL = {"fit": {"search"}}                                         # parameters that not every variant has
+METRICS = ("accuracy accuracy_low accuracy_high balanced_accuracy macro_precision macro_recall macro_f1 weighted_precision weighted_recall "
+           "weighted_f1 log_loss roc_auc_ovr ece n_train n_test").split()
+AGAIN = ["prepare@fer6", "fer_boosting_features@pca", "fer_boosting_search@pca_tuned", "fer_boosting_fit@pca", "comparison"]
+
+
+class Stage(NamedTuple):
+    "A stage of dvc.yaml with all names filled in."
+    command: tuple[str, ...]  # what follows `cli`: ("run", study, step[, variant]) or ("strip",)
+    deps: frozenset[str]
+    params: frozenset[str]    # sections of params.yaml
+    outs: dict[str, bool]     # path -> whether DVC keeps it in its cache
+
+    def declares(self, path: str, written: bool = False) -> bool:
+        "Whether a path is one of the stage's outs (or deps), or below one."
+        known = set(self.outs) if written else self.deps | set(self.outs)
+        return any(str(part) in known for part in (path, *PurePosixPath(path).parents))
+
+
+@pytest.fixture(scope="module")
+def stages(clone) -> dict[str, Stage]:
+    "All stages by name, as DVC understands dvc.yaml."
+    with Repo(str(clone.root)) as repo:
+        return {stage.addressing.split(":")[-1]: Stage(
+            tuple(stage.cmd.removeprefix("python -m fer_research.pipeline.cli ").split()),
+            frozenset(dep.def_path for dep in stage.deps if not hasattr(dep, "params")),
+            frozenset(name for dep in stage.deps for name in getattr(dep, "params", ())),
+            {out.def_path: out.use_cache for out in stage.outs}) for stage in repo.index.stages if stage.cmd}
+
+
+def runs(stages: dict[str, Stage]) -> dict[str, tuple[str, str, str | None]]:
+    "Study, step and variant of each stage that runs a notebook."
+    return {name: (*stage.command[1:], None)[:3] for name, stage in stages.items() if stage.command[0] == "run"}
+
+
+# --- dvc.yaml, params.yaml and the notebooks ------------------------------------------------------------------------
+
+def test_there_is_a_stage_for_each_variant_and_no_other(stages):
+    wanted = {("comparison", "compare", None)}
+    for study, sections in PARAMS.items():
+        for section in set(sections) - {"common"}:
+            steps = {"variants": ["fit"], "tuned": ["search", "fit"]}.get(section, [section])
+            wanted |= {(study, step, key) for step in steps for key in sections[section]}
+    found = list(runs(stages).values())
+    assert set(found) == wanted and len(found) == len(wanted)
+
+
+def test_params_are_the_notebooks_parameters(stages):
+    for study, step, variant in runs(stages).values():
+        given = set(step_parameters(PARAMS, study, step, variant)) | {"write_to"}
+        declared = set(declared_parameters(ROOT / "nbs" / "studies" / study / f"{step}.ipynb"))
+        assert given | OPTIONAL.get(step, set()) == declared, f"{study} {step} {variant}"
+
+
+def test_a_stage_depends_on_the_modules_that_its_notebook_imports(stages):
+    for name, (study, step, _) in runs(stages).items():
+        modules = {dep for dep in stages[name].deps if dep.startswith("fer_research")}
+        assert modules == set(modules_of(ROOT / "nbs" / "studies" / study / f"{step}.ipynb")), name
+        assert f"outputs/prepared/notebooks/{study}/{step}.ipynb" in stages[name].deps
+
+
+def test_a_stage_depends_on_its_own_parameters(stages):
+    for name, (study, step, variant) in runs(stages).items():
+        if variant is None:
+            wanted = {study, *PARAMS[study]["common"]["studies"]}
+        else:
+            (section,) = [key for key in (step, "variants", "tuned") if variant in PARAMS[study].get(key, {})]
+            wanted = {f"{study}.{section}.{variant}", *([f"{study}.common"] if "common" in PARAMS[study] else [])}
+        assert stages[name].params == wanted, name
+
+
+def test_results_are_in_git_and_outputs_in_the_cache(stages):
+    for name, stage in stages.items():
+        assert all(path.startswith("outputs/" if cached else "results/") for path, cached in stage.outs.items()), name
+        if stage.command[0] == "run": assert report_path(*runs(stages)[name]).as_posix() in stage.outs
+
+
+# --- what the stages really did -------------------------------------------------------------------------------------
+
+def test_every_stage_was_watched(stages, reproduced):
+    assert {opened.stage for opened in reproduced.opened} == set(stages)
+    assert {opened.stage for opened in reproduced.opened if opened.process == "kernel"} == set(runs(stages))
+
+
+def test_what_is_read_is_declared(stages, reproduced):
+    assert not [o for o in reproduced.opened if o.mode == "r" and o.path.startswith(WATCHED) and not o.path.startswith(FREE) and not stages[o.stage].declares(o.path)]
+
+
+def test_what_is_written_is_declared(stages, reproduced):
+    def allowed(opened) -> bool:
+        path, stage = PurePosixPath(opened.path), stages[opened.stage]
+        beside = path.name.startswith(".") and path.parent in {PurePosixPath(out).parent for out in stage.outs}
+        return opened.path.startswith(FREE) or "__pycache__" in path.parts or beside or stage.declares(opened.path, written=True)
+    assert not [opened for opened in reproduced.opened if opened.mode == "w" and not allowed(opened)]
+
+
+def test_the_modules_that_run_are_the_clones_and_declared(stages, reproduced):
+    modules = {(o.stage, o.process, re.sub(r"__pycache__/(\w+)\..*", r"\1.py", o.path)) for o in reproduced.opened if "fer_research/" in o.path}
+    assert not [path for *_, path in modules if path.startswith("/")], "modules of the original working tree"
+    loaded = {(stage, path) for stage, process, path in modules if process == "kernel" and not path.endswith("__init__.py")}
+    assert {stage for stage, _ in loaded} == set(runs(stages))
+    assert not [(stage, path) for stage, path in loaded if path not in stages[stage].deps]
+
+
+def test_no_stage_writes_into_data(reproduced):
+    assert not [opened for opened in reproduced.opened if opened.mode == "w" and opened.path.startswith("data/")]
+    assert "up to date" in reproduced.dvc("status", "data.dvc").stdout
+
+
+def test_a_second_run_has_nothing_to_do(done, reproduced):
+    assert "Data and pipelines are up to date." in done.dvc("repro").stdout
+    assert done.listing("results", "outputs", "dvc.lock") == reproduced.listing("results", "outputs", "dvc.lock")
+
+
+@pytest.mark.parametrize("name", AGAIN)
+def test_a_stage_gives_the_same_bytes_again(name, stages, done, reproduced):
+    before = done.listing(*stages[name].outs)
+    assert set(stages[name].outs) <= {str(p) for path in before for p in (path, *PurePosixPath(path).parents)}
+    done.dvc("repro", "--force", "--single-item", name, PYTHONHASHSEED="7", TZ="Pacific/Auckland", OMP_NUM_THREADS="3", COLUMNS="40", MPLBACKEND="agg")
+    assert done.listing(*stages[name].outs) == before
+    assert (done.root / "outputs" / "times.csv").read_text() != (reproduced.root / "outputs" / "times.csv").read_text(), "it did not run"
+
+
+# --- what every fitted variant writes -------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("study", "variant"), FITTED)
+def test_a_variant_writes_its_metrics(study, variant, reproduced):
+    folder = reproduced.root / "results" / study / variant
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert not set(METRICS) - set(metrics)
+    assert all(isinstance(value, int | float) and math.isfinite(value) and value == float(f"{value:.6g}") for value in metrics.values())
+    assert metrics["accuracy_low"] <= metrics["accuracy"] <= metrics["accuracy_high"]
+    answers = pd.read_csv(folder / "confusion.csv")
+    assert list(answers) == ["actual", "predicted"] and len(answers) == metrics["n_test"]
+    assert all(len(pd.read_csv(folder / name)) for name in ("per_class.csv", "roc.csv", "history.csv"))
+
+
+@pytest.mark.parametrize(("study", "variant"), FITTED)
+def test_predictions_are_those_of_the_test_part(study, variant, reproduced):
+    section = PARAMS[study]["tuned" if variant in PARAMS[study].get("tuned", {}) else "variants"][variant]
+    split = PARAMS[study]["features"][section["features"]]["split"]
+    table = pd.read_csv(reproduced.root / "outputs" / "prepared" / study / f"{split}.csv", dtype=str, keep_default_na=False).query("part == 'test'")
+    metrics = json.loads((reproduced.root / "results" / study / variant / "metrics.json").read_text())
+    arrays = np.load(reproduced.root / "outputs" / "predictions" / study / f"{variant}.npz", allow_pickle=False)
+    assert set(arrays) == {"id", "y_true", "proba"} and arrays["id"].dtype.kind == "U"
+    assert arrays["id"].tolist() == table["id"].tolist()
+    assert np.array(sorted(set(table["label"])))[arrays["y_true"]].tolist() == table["label"].tolist()
+    assert metrics["accuracy"] == float(f"{(arrays['proba'].argmax(axis=1) == arrays['y_true']).mean():.6g}")
+    assert ("val_accuracy" in metrics) == ("val_loss" in metrics) == (PARAMS[study]["split"][split]["validation"] > 0)
+
+
+@pytest.mark.parametrize(("study", "variant"), [pair for pair in FITTED if PARAMS[pair[0]]["common"]["dataset"] == "fer6"])
+def test_a_stored_model_predicts_the_same_from_the_images(study, variant, reproduced):
+    arrays = np.load(reproduced.root / "outputs" / "predictions" / study / f"{variant}.npz", allow_pickle=False)
+    images = read_fer6(reproduced.root / "data" / "fer6" / "fer6.zip")
+    model = predict.load(study, variant, reproduced.root)
+    assert list(model.classes_) == images.classes
+    np.testing.assert_allclose(model.predict_proba([images.read(name) for name in arrays["id"]]), arrays["proba"], atol=1e-6)
+
+
+def read_safely(path) -> None:
+    "Read a model's file in a form that cannot hold code; fails for any other form."
+    if path.suffix == ".json": json.loads(path.read_text())
+    elif path.suffix == ".txt": assert path.read_text().startswith("tree\n")
+    elif path.suffix == ".safetensors":
+        with safe_open(path, "numpy") as tensors: assert all(tensors.get_tensor(name).dtype != object for name in tensors.keys())
+    elif path.suffix == ".skops":
+        with zipfile.ZipFile(path) as archive:
+            json.loads(archive.read("schema.json"))
+            for name in set(archive.namelist()) - {"schema.json"}:
+                with archive.open(name) as member: assert np.lib.format.read_array(member, allow_pickle=False).dtype != object
+    else: pytest.fail(f"{path.name}: a form that is not known to be safe")
+
+
+def test_no_model_can_hold_code(reproduced):
+    files = [path for path in (reproduced.root / "outputs" / "models").rglob("*") if path.is_file()]
+    assert {path.parent.relative_to(reproduced.root / "outputs" / "models").parts for path in files} == set(FITTED)
+    for path in files:
+        assert not path.read_bytes().startswith(b"\x80"), f"{path}: a pickle"
+        read_safely(path)
+
+
+# --- reports --------------------------------------------------------------------------------------------------------
+
+def test_reports_tell_nothing_of_when_and_where(stages, reproduced):
+    paths = sorted((reproduced.root / "outputs" / "reports").rglob("*.ipynb"))
+    assert {path.relative_to(reproduced.root).as_posix() for path in paths} == {report_path(*run).as_posix() for run in runs(stages).values()}
+    for path in paths:
+        report = nbformat.read(path, as_version=4)
+        for cell in report.cells:
+            for output in cell.get("outputs", []): output["data"] = {kind: text for kind, text in output.get("data", {}).items() if not kind.startswith("image/")}
+        text = json.dumps(report)
+        for told in (str(reproduced.root), sys.prefix, "0x7f", "start_time", "duration"): assert told not in text, f"{path}: {told}"
+        assert not re.search(r"20\d\d-\d\d-\d\d[T ]\d\d:\d\d", text), f"{path}: a time"
+        assert not [cell for cell in report.cells if cell.get("execution_count") is not None or any(o.get("execution_count") for o in cell.get("outputs", []))]
+        assert not [output for cell in report.cells for output in cell.get("outputs", []) if output.output_type == "error"]
+
+
+def test_reports_show_the_parameters_of_params_yaml(stages, reproduced):
+    for study, step, variant in runs(stages).values():
+        cells = nbformat.read(reproduced.root / report_path(study, step, variant), as_version=4).cells
+        (injected,) = [cell.source for cell in cells if "injected-parameters" in cell.metadata.get("tags", [])]
+        values = {}
+        exec(injected, values)
+        assert {key: values[key] for key in values if key != "__builtins__"} == step_parameters(PARAMS, study, step, variant) | {"write_to": "."}
+
+
+# --- the sample and its remote --------------------------------------------------------------------------------------
+
+def test_the_remote_in_the_repository_holds_the_sample_and_nothing_else(clone):
+    (data,) = YAML(typ="safe").load(clone.root / "data.dvc")["outs"]
+    held = {path.parent.name + path.name for path in (clone.root / "sample").rglob("*") if path.is_file()}
+    digest = data["md5"]
+    listed = json.loads((clone.root / "sample" / "files" / "md5" / digest[:2] / digest[2:]).read_text())
+    assert held == {digest, *(entry["md5"] for entry in listed)}
+    assert {f"data/{entry['relpath']}": entry["md5"] for entry in listed} == clone.listing("data")
+
+
+def test_nothing_can_be_pushed_into_git_by_accident(clone):
+    (data,) = YAML(typ="safe").load(clone.root / "data.dvc")["outs"]
+    assert data["remote"] == "sample" and data["push"] is False
+    assert clone.dvc("remote", "list").stdout.split()[0] == "sample"
+    assert "core.remote" not in clone.dvc("config", "--list").stdout

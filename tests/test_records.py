@@ -1,0 +1,34 @@
+"Runs are recorded when they are finished, without a word about whose machine it was; README shows what is recorded."
+import json
+import platform
+
+from conftest import ROOT
+
+from fer_research.pipeline.readme import readme
+
+
+def test_a_finished_run_is_recorded(done):
+    done.cli("record", "trial", "--study", "fer_boosting")
+    record = done.root / "records" / "trial" / "fer_boosting"
+    assert {"params.yaml", "dvc.lock", "source.json", "machine.json", "times.csv", "results"} == {path.name for path in record.iterdir()}
+    assert done.listing("records/trial/fer_boosting/results/fer_boosting").values() == done.listing("results/fer_boosting").values()
+    assert json.loads((record / "source.json").read_text())["origin"] == "sample"
+    text = "".join(path.read_text() for path in record.rglob("*") if path.is_file())
+    assert str(done.root) not in text and platform.node() not in (record / "machine.json").read_text().split('"')
+    assert (record / "times.csv").read_text().count("\n") == 1 + len([line for line in (done.root / "outputs" / "times.csv").open() if line.startswith("fer_boosting")])
+
+
+def test_an_unfinished_run_is_not(done):
+    done.edit(fer_boosting__variants__pca__classifier__rounds=7)
+    refused = done.cli("record", "trial", "--study", "fer_boosting", check=False)
+    assert refused.returncode == 2 and "not finished" in refused.stderr and "fer_boosting_fit@pca" in refused.stderr
+    assert not (done.root / "records" / "trial").exists()
+
+
+def test_an_unknown_study_is_refused(clone):
+    refused = clone.cli("record", "trial", "--study", "fer_bosting", check=False)
+    assert refused.returncode == 2 and "no stage in dvc.yaml belongs to it" in refused.stderr
+
+
+def test_readme_is_what_the_index_notebook_gives():
+    assert (ROOT / "README.md").read_text(encoding="utf-8") == readme(ROOT), "stale: run `make readme`"
