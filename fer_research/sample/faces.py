@@ -489,7 +489,7 @@ def projection(
         return np.column_stack([width/2 + unit*(cos*x - sin*y), height/2 + unit*(sin*x + cos*y)])
     return to_pixels, unit
 
-# %% ../../nbs/sample/faces.ipynb #ef5d7419
+# %% ../../nbs/sample/faces.ipynb #1abbd5e3
 def _mask(shape: tuple, pixels: np.ndarray, thick: int) -> np.ndarray:
     "A filled polygon, or a line where `thick` > 0, with sixteenths of a pixel."
     mask, fixed = np.zeros(shape, np.uint8), [np.round(pixels * 16).astype(np.int32)]
@@ -513,8 +513,8 @@ def paint(
     shape = tuple((high - low)[::-1])
     mask = _mask(shape, pixels - low, max(1, round(patch.width*unit)) if patch.width else 0)
     if patch.within is not None: mask &= _mask(shape, to_pixels(patch.within) - low, 0)
-    reach = round(np.sqrt(6*(patch.soft*unit)**2 + 1) - 1)  # a triangular kernel's, for the same sigma
-    if reach: mask = cv2.stackBlur(mask, (2*reach + 1, 2*reach + 1))
+    box = round(np.sqrt(6*(patch.soft*unit)**2 + 1)) // 2 * 2 + 1
+    if box > 1: mask = cv2.blur(cv2.blur(mask, (box, box)), (box, box))
     area = canvas[:, low[1]:high[1], low[0]:high[0]]
     area += np.float32(patch.alpha/255) * mask * (np.array(patch.colour, np.float32)[:, None, None] - area)
 
