@@ -489,7 +489,7 @@ def projection(
         return np.column_stack([width/2 + unit*(cos*x - sin*y), height/2 + unit*(sin*x + cos*y)])
     return to_pixels, unit
 
-# %% ../../nbs/sample/faces.ipynb #1abbd5e3
+# %% ../../nbs/sample/faces.ipynb #2caf4115
 def _mask(shape: tuple, pixels: np.ndarray, thick: int) -> np.ndarray:
     "A filled polygon, or a line where `thick` > 0, with sixteenths of a pixel."
     mask, fixed = np.zeros(shape, np.uint8), [np.round(pixels * 16).astype(np.int32)]
@@ -499,7 +499,7 @@ def _mask(shape: tuple, pixels: np.ndarray, thick: int) -> np.ndarray:
 
 
 def paint(
-    canvas: np.ndarray,  # (3, height, width) float32, painted on; planes, because NumPy is three times faster on them
+    canvas: np.ndarray,  # (3, height, width) float32, painted on; planes, on which NumPy is faster
     patch: Patch,        # in face units
     to_pixels: Callable[[np.ndarray], np.ndarray],  # from `projection`
     unit: float,         # pixels per face unit
