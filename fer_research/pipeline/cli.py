@@ -6,8 +6,8 @@
 __all__ = ['app', 'data_app', 'preset_app', 'OneLineErrors', 'run', 'strip', 'results', 'record', 'check', 'put', 'sample',
            'apply']
 
-# %% ../../nbs/pipeline/cli.ipynb #759d030d
-import json
+# %% ../../nbs/pipeline/cli.ipynb #6837a64b
+import json, sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -54,12 +54,13 @@ def strip():
     from fer_research.pipeline.runner import strip_notebooks
     typer.echo(strip_notebooks().relative_to(repo_root()))
 
-# %% ../../nbs/pipeline/cli.ipynb #46f39e26
+# %% ../../nbs/pipeline/cli.ipynb #e140fe58
 def _show(columns: list[str], rows: list[list], title: str | None = None) -> None:
     "Print a table."
-    table = Table(*columns, title=title, title_justify="left")
+    table = Table(title=title, title_justify="left")
+    for column in columns: table.add_column(column, no_wrap=True)
     for row in rows: table.add_row(*map(str, row))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
 @app.command()
@@ -77,7 +78,7 @@ def results(
     table = pd.read_csv(made_by(folder / "comparison.csv", "make repro"))
     interval = "{0.accuracy:.3f} ({0.accuracy_low:.3f} to {0.accuracy_high:.3f})".format
     rows = [[r.study, r.variant + (" *" if r.best else ""), r.role, interval(r), f"{r.macro_f1:.3f}", r.n_test] for r in table.itertuples()]
-    _show(["study", "variant", "protocol", "accuracy (95 % interval)", "macro F1", "test images"], rows, (folder / "comparison.md").read_text().splitlines()[0])
+    _show(["study", "variant", "protocol", "accuracy (95 %)", "macro F1", "test"], rows, (folder / "comparison.md").read_text().splitlines()[0])
     typer.echo("* best by validation accuracy")
 
 
@@ -92,18 +93,19 @@ def record(
     from fer_research.pipeline.records import record as keep
     typer.echo(keep(name, study).relative_to(repo_root()))
 
-# %% ../../nbs/pipeline/cli.ipynb #db868490
+# %% ../../nbs/pipeline/cli.ipynb #55e42bc7
 @data_app.command()
 def check(
     name: Annotated[str | None, typer.Argument(help="A data set; all that are there by default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ):
     "Census of the data sets: classes, sizes, unreadable files and duplicates.\n\nExample: `fer-research data check fer6`"
-    from fer_research.data.catalogue import READERS, find_file, open_set
+    from fer_research.data.catalogue import FORMS, READERS, find_file, open_set
     from fer_research.data.census import census, class_counts
     from fer_research.data.sources import read_sources
     found = {}
-    for dataset in [name] if name else list(READERS):
+    present = [known for known in READERS if any((repo_root() / "data" / known / form).is_file() for form in FORMS[known])]
+    for dataset in [name] if name else present or list(READERS):
         images = open_set(dataset)
         items, decoded = images.decode()
         problems = [*images.problems, *decoded.problems]
