@@ -75,7 +75,7 @@ def roc_plot(
     if not many: ax.legend(title="class (area)", loc="lower right")
     return ax
 
-# %% ../../nbs/evaluation/plots.ipynb #f61038b0
+# %% ../../nbs/evaluation/plots.ipynb #f4460d5d
 def curves_plot(
     history: pd.DataFrame,  # a row an epoch; columns `epoch` (optional, from 1), and for each measure `loss` or `train_loss`, and `val_loss`
     measures: Sequence[str] = ("loss", "accuracy"),  # a panel each, where the history has it
@@ -86,12 +86,13 @@ def curves_plot(
     lines = {m: {side: prefix + m for side, prefixes in sides.items() for prefix in prefixes if prefix + m in history} for m in measures}
     lines = {measure: columns for measure, columns in lines.items() if columns}
     if not lines: raise InputError(f"a history with columns {list(history)} has none of {list(measures)}")
+    looks = {side: {"color": colour, "linestyle": dash} for side, colour, dash in zip(sides, palette(2), ("-", "--"), strict=True)}
     steps = history.get(by, pd.Series(np.arange(1, len(history) + 1)))
     with sns.axes_style("ticks"): figure, panels = plt.subplots(1, len(lines), figsize=(4.5 * len(lines), 3.4), layout="constrained", squeeze=False)
     for ax, (measure, columns) in zip(panels[0], lines.items(), strict=True):
-        for (side, column), colour, dash in zip(columns.items(), palette(2), ("-", "--"), strict=False):
-            sns.lineplot(x=steps.to_numpy(), y=history[column].to_numpy(), ax=ax, color=colour, linestyle=dash, label=side)
-        ax.set(xlabel=by, ylabel={"loss": "loss (nats)", "accuracy": "accuracy (fraction)"}.get(measure, measure))
+        for side, column in columns.items():
+            sns.lineplot(x=steps.to_numpy(), y=history[column].to_numpy(), ax=ax, **looks[side], label=side)
+        ax.set(xlabel=by, ylabel={"loss": "loss (nats)", "accuracy": "accuracy (fraction)"}.get(measure, measure.replace("_", " ")))
         ax.xaxis.get_major_locator().set_params(integer=True)
     return figure
 

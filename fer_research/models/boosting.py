@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['REPORT_EVERY', 'CLASSIFIERS', 'Part', 'read_parts', 'read_ids', 'Fitted', 'fit_majority', 'fit_neighbours',
-           'fit_logistic', 'fit_lightgbm', 'validation_accuracy', 'fit_classifier', 'LoadedBooster', 'save_classifier',
-           'load_classifier']
+           'fit_logistic', 'scaled_losses', 'fit_lightgbm', 'validation_accuracy', 'fit_classifier', 'LoadedBooster',
+           'save_classifier', 'load_classifier']
 
-# %% ../../nbs/models/boosting.ipynb #0fc349c9
+# %% ../../nbs/models/boosting.ipynb #e0bdf1af
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ..core import InputError, atomic
+from ..evaluation.calibration import fit_temperature
 from .storage import load_estimator, save_estimator
 
 # %% ../../nbs/models/boosting.ipynb #e75588a4
@@ -109,10 +110,22 @@ def fit_logistic(
     best = max(tried, key=lambda row: row.get("val_accuracy", 0))
     return Fitted(make(best["C"]).fit(*train.joined(validation)), best, pd.DataFrame(tried))
 
-# %% ../../nbs/models/boosting.ipynb #e1412000
+# %% ../../nbs/models/boosting.ipynb #42403203
 def _booster(rounds: int, seed: int, threads: int, options: dict[str, Any]) -> lgb.LGBMClassifier:
     "LightGBM's classifier, set to give the same bytes every time."
     return lgb.LGBMClassifier(n_estimators=rounds, random_state=seed, n_jobs=threads, deterministic=True, force_row_wise=True, verbosity=-1, **options)
+
+
+def scaled_losses(
+    booster: lgb.Booster,  # fitted
+    part: Part,            # held out
+) -> list[float]:  # one a round, nats
+    "Log loss after each round, with the temperature that suits that round best."
+    losses, scores = [], 0.0
+    for start in range(booster.current_iteration()):
+        scores = scores + booster.predict(part.X, raw_score=True, start_iteration=start, num_iteration=1, num_threads=1)
+        losses.append(fit_temperature(scores, part.y).loss)
+    return losses
 
 
 def fit_lightgbm(
@@ -123,7 +136,7 @@ def fit_lightgbm(
     threads: int = 1,   # more are rarely faster on small data
     **options,          # further parameters of LGBMClassifier
 ) -> Fitted:
-    "Boosted trees; the number of rounds by validation accuracy, then fitted again on both parts."
+    "Boosted trees; the number of rounds by the temperature-scaled validation loss, then fitted again on both parts."
     curves: dict = {}
     parts = {"train": train} | ({"validation": validation} if len(validation.y) else {})
     model = _booster(rounds, seed, threads, options).fit(
@@ -131,7 +144,8 @@ def fit_lightgbm(
         eval_metric=["multi_logloss", "multi_error"], callbacks=[lgb.record_evaluation(curves)])
     history = _history(curves)
     if not len(validation.y): return Fitted(model, {}, history)
-    best = history.loc[history["val_accuracy"].idxmax()]
+    history["val_scaled_loss"] = scaled_losses(model.booster_, validation)
+    best = history.loc[history["val_scaled_loss"].idxmin()]
     final = _booster(int(best["round"]), seed, threads, options).fit(*train.joined(validation))
     return Fitted(final, {"rounds": int(best["round"]), "val_accuracy": best["val_accuracy"], "val_loss": best["val_loss"]}, history)
 
