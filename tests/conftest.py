@@ -12,7 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[1]
-OUTSIDE = ("GIT_", "DVC_", "PYTHON", "JUPYTER", "IPYTHON", "FER_RESEARCH")  # what could reach in from the terminal that runs the tests
+OUTSIDE = ("GIT_", "DVC_", "PYTHON", "JUPYTER", "IPYTHON", "MPL", "MATPLOTLIB", "FER_RESEARCH")  # what could reach in from the terminal that runs the tests
 AUDIT = '''
 "Logs each file that a stage's processes open: stage, process, r or w, path."
 import os, sys
@@ -55,10 +55,10 @@ class Clone:
         elsewhere = {f"DVC_{kind}_DIR": str(self.root.parent / "dvc") for kind in ("GLOBAL_CONFIG", "SYSTEM_CONFIG", "SITE_CACHE")}
         return kept | elsewhere | {"DVC_NO_ANALYTICS": "1", "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
 
-    def start(self, *command: str, **environment: str) -> subprocess.Popen:
+    def start(self, *command: str, output: int = subprocess.PIPE, **environment: str) -> subprocess.Popen:
         "A command in the clone, as the leader of a process group."
         return subprocess.Popen(command, cwd=self.root, env=self.environment | environment, text=True, start_new_session=True,
-                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                                stdin=subprocess.DEVNULL, stdout=output, stderr=output)
 
     def run(self, *command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
         "A command in the clone, to its end."

@@ -64,7 +64,8 @@ def test_grouped_holdout_keeps_class_shares():
     assert np.bincount(labels[held]).tolist() == [120, 60, 20]
 
 
-@pytest.mark.parametrize(("test", "validation", "sizes"), [(.2, .1, (700, 100, 200)), (.1, .1, (800, 100, 100)), (.2, .2, (600, 200, 200)), (.3, .15, (550, 150, 300))])
+@pytest.mark.parametrize(("test", "validation", "sizes"), [
+    (.2, .1, (700, 100, 200)), (.1, .1, (800, 100, 100)), (.2, .2, (600, 200, 200)), (.3, .15, (550, 150, 300))])
 def test_three_way_fractions_are_of_the_whole(test, validation, sizes):
     split = splits.three_way(np.repeat([0, 1], 500), test, validation)
     assert (len(split.train), len(split.validation), len(split.test)) == sizes

@@ -1,0 +1,188 @@
+"What is wrong in params.yaml, on the command line or in a notebook is said in one line, before anything is written."
+import json
+import re
+import sys
+
+import nbformat
+import pytest
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
+
+from fer_research.pipeline.cli import app
+
+SPLIT = ("run", "fer_boosting", "split", "sound")
+
+
+@pytest.fixture
+def refused(work, monkeypatch):
+    "A command that ends with exit code 2 and one line that names some things, and leaves every file as it was."
+    def check(command: tuple[str, ...], *named: str) -> None:
+        before = work.listing()
+        monkeypatch.chdir(work.root)
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code == 2, done.output
+        assert done.stderr.startswith("fer-research: ") and done.stderr.count("\n") == 1, done.stderr
+        assert not [name for name in named if name not in done.stderr], done.stderr
+        assert work.listing() == before and not list(work.root.glob("scratch"))
+    return check
+
+
+@pytest.mark.parametrize(("path", "value", "named"), [
+    ("fer_boosting.common.seed", "42", ["'42'", "integer"]),
+    ("fer_boosting.common.seed", True, ["True", "integer"]),
+    ("fer_boosting.common.seed", -1, ["-1", "greater than or equal to 0"]),
+    ("fer_boosting.split.sound.stratify", 1, ["1: ", "boolean"]),
+    ("fer_boosting.split.sound.test", 1.0, ["1.0", "less than 1"]),
+    ("fer_boosting.features.pca.variance", 1.5, ["1.5", "less than or equal to 1"]),
+    ("fer_boosting.features.pca.fit_on", "test", ["'test'", "'training' or 'everything'"]),
+    ("fer_boosting.variants.pca.classifier.rounds", 500.0, ["500.0", "integer"]),
+    ("fer_boosting.variants.pca.classifier", {"kind": "svm"}, ["'svm'", "'neighbours'", "'lightgbm'"]),
+    ("fer_boosting.variants.logistic.classifier.penalties", [], ["[]", "at least 1"]),
+    ("fer_boosting.tuned.pca_tuned.search.trials", 0, ["0: ", "greater than or equal to 1"]),
+    ("datasets.explore.fer6.mode", "rgb", ["'rgb'", "'RGB' or 'L'"]),
+    ("datasets.explore.fer6.size", 4, ["4: ", "greater than or equal to 8"]),
+    ("fer_boosting.variants", None, ["None", "dictionary"]),
+    ("comparison", 3, ["3: ", "dictionary"]),
+], ids=str)
+def test_a_wrong_value_is_named_with_what_is_allowed(path, value, named, work, refused):
+    work.edit(**{path.replace(".", "__"): value})
+    refused(SPLIT, "params.yaml: ", path, *named)
+
+
+@pytest.mark.parametrize(("section", "key", "known"), [
+    ("fer_boosting.common", "sed", "dataset, seed"),
+    ("fer_boosting.variants.majority.classifier", "rounds", "kind"),
+    ("datasets", "explor", "explore"),
+])
+def test_a_wrong_key_is_named_with_those_there_are(section, key, known, work, refused):
+    work.edit(**{f"{section}.{key}".replace(".", "__"): 1})
+    refused(SPLIT, f"params.yaml: {section}", key, known)
+
+
+@pytest.mark.parametrize(("path", "value", "named"), [
+    ("fer_boosting.features.pca.split", "thirds", ["'thirds'", "sound, published"]),
+    ("fer_boosting.variants.pca.features", "deep", ["'deep'", "pca, pca_published"]),
+    ("fer_boosting.common.dataset", "fer7", ["'fer7'", "fer6, fer2013"]),
+    ("comparison.common.studies", ["kuzushiji"], ["'kuzushiji'", "fer_boosting"]),
+], ids=str)
+def test_a_name_that_another_section_does_not_have_is_refused(path, value, named, work, refused):
+    work.edit(**{path.replace(".", "__"): value})
+    refused(SPLIT, path.split(".")[0], path.split(".")[-1], *named)
+
+
+def test_parts_larger_than_the_whole_are_refused(work, refused):
+    work.edit(fer_boosting__split__sound__test=0.7, fer_boosting__split__sound__validation=0.4)
+    refused(SPLIT, "split.sound", "0.7", "0.4")
+
+
+@pytest.mark.parametrize("text", ["", "- 1\n", "seed: [\n", "seed: 1\nseed: 2\n", "\x00"], ids=["empty", "list", "open bracket", "twice", "binary"])
+def test_what_is_not_a_table_of_parameters_is_refused(text, work, refused):
+    (work.root / "params.yaml").write_text(text)
+    refused(SPLIT, "params.yaml: ")
+
+
+def test_every_mistake_has_a_line(work, monkeypatch):
+    work.edit(fer_boosting__common__seed=-1, datasets__explore__fer6__size="48")
+    monkeypatch.chdir(work.root)
+    lines = CliRunner().invoke(app, SPLIT).stderr.splitlines()
+    assert len(lines) == 2 and "datasets.explore.fer6.size: '48'" in lines[0] and "fer_boosting.common.seed: -1" in lines[1]
+
+
+@pytest.mark.parametrize(("command", "named"), [
+    (("run", "fer_bosting", "fit", "pca"), ["fer_bosting fit", "fer_boosting fit"]),
+    (("run", "fer_boosting", "fitt", "pca"), ["fer_boosting fitt", "fer_boosting fit"]),
+    (("run", "fer_boosting", "fit", "cnn"), ["'cnn'", "majority, neighbours, logistic, pca, pca_published, pca_tuned"]),
+    (("run", "fer_boosting", "split", "pca"), ["'pca'", "sound, published"]),
+    (("run", "fer_boosting", "fit"), ["variant", "majority, neighbours"]),
+    (("run", "comparison", "compare", "pca"), ["'pca'", "none"]),
+    (("preset", "apply", "publishd"), ["publishd", "published"]),
+    (("data", "check", "fer7"), ["fer7", "fer6, fer2013"]),
+    (("record", "../name", "--study", "fer_boosting"), ["'../name'"]),
+], ids=lambda value: " ".join(value) if isinstance(value, tuple) else "")
+def test_an_unknown_name_is_answered_by_the_known_ones(command, named, refused):
+    refused(command, *named)
+
+
+def change_parameters(path, change) -> None:
+    "Change the cell tagged `parameters` of a notebook."
+    notebook = nbformat.read(path, as_version=4)
+    (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    change(cell)
+    nbformat.write(notebook, path)
+
+
+def test_a_notebook_without_a_parameters_cell_is_refused(work, refused):
+    change_parameters(work.root / "nbs/studies/fer_boosting/split.ipynb", lambda cell: cell.metadata.pop("tags"))
+    refused(SPLIT, "nbs/studies/fer_boosting/split.ipynb", "`parameters`")
+
+
+def test_a_parameter_that_the_notebook_does_not_have_is_refused(work, refused):
+    change_parameters(work.root / "nbs/studies/fer_boosting/split.ipynb", lambda cell: cell.update(source=re.sub(r"(?m)^stratify = .*$", "", cell.source)))
+    refused(SPLIT, "nbs/studies/fer_boosting/split.ipynb", "stratify")
+
+
+def test_in_a_terminal_it_is_the_same(work):
+    work.edit(fer_boosting__common__seed="42")
+    done = work.cli(*SPLIT, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "fer-research: params.yaml: fer_boosting.common.seed: '42': should be a valid integer\n"
+
+
+# --- presets --------------------------------------------------------------------------------------------------------
+
+def test_a_preset_changes_its_values_and_nothing_else(work, monkeypatch):
+    monkeypatch.chdir(work.root)
+    path, yaml = work.root / "params.yaml", YAML(typ="safe")
+    text, params = path.read_text(), yaml.load(path)
+    assert CliRunner().invoke(app, ("preset", "apply", "published")).exit_code == 0
+    params["fer_boosting"]["tuned"]["pca_tuned"]["search"]["trials"] = 50
+    assert yaml.load(path) == params
+    assert re.findall(r"#.*", path.read_text()) == re.findall(r"#.*", text)
+    changed = [(old, new) for old, new in zip(text.splitlines(), path.read_text().splitlines(), strict=True) if old != new]
+    assert len(changed) == 1
+
+
+@pytest.mark.parametrize(("text", "named"), [
+    ("fer_boosting: {common: {seed: 1, sed: 1}}", "sed"),
+    ("fer_boosting: {common: {seed: -1}}", "fer_boosting.common.seed: -1"),
+    ("fer_boosting: {common: {seed: {a: 1}}}", "seed"),
+    ("- fer_boosting", "presets/mine.yaml"),
+    ("fer_boosting: [", "presets/mine.yaml"),
+], ids=["unknown key", "out of range", "section for a value", "list", "open bracket"])
+def test_a_wrong_preset_changes_nothing(text, named, work, refused):
+    (work.root / "presets" / "mine.yaml").write_text(text)
+    refused(("preset", "apply", "mine"), "mine.yaml", named)
+
+
+# --- the user's own settings ----------------------------------------------------------------------------------------
+
+def kernelspec(folder) -> dict[str, str]:
+    "A kernel named python3 that cannot start, found before all others."
+    (folder / "kernels" / "python3").mkdir(parents=True)
+    (folder / "kernels" / "python3" / "kernel.json").write_text(json.dumps({"argv": ["false"], "display_name": "mine", "language": "python"}))
+    return {"JUPYTER_DATA_DIR": str(folder), "JUPYTER_PATH": str(folder)}
+
+
+def matplotlibrc(folder) -> dict[str, str]:
+    "Small figures of another kind."
+    (folder / "matplotlibrc").write_text("savefig.dpi: 30\nfont.size: 5\n")
+    return {"MATPLOTLIBRC": str(folder / "matplotlibrc")}
+
+
+def ipython(folder) -> dict[str, str]:
+    "Figures as SVG, and a start-up file for short tables."
+    (folder / "profile_default").mkdir()
+    (folder / "profile_default" / "ipython_kernel_config.py").write_text("c.InlineBackend.figure_formats = {'svg'}\n")
+    (folder / "startup.py").write_text("import pandas\npandas.set_option('display.max_rows', 4)\n")
+    return {"IPYTHONDIR": str(folder), "PYTHONSTARTUP": str(folder / "startup.py")}
+
+
+@pytest.mark.parametrize("settings", [kernelspec, matplotlibrc, ipython], ids=lambda settings: settings.__name__)
+def test_settings_of_the_user_change_no_byte(settings, work, reproduced, tmp_path):
+    environment = settings(tmp_path)
+    if settings is kernelspec:
+        asked = work.run(sys.executable, "-c", "from jupyter_client.kernelspec import get_kernel_spec as spec; print(spec('python3').argv)", **environment)
+        assert asked.stdout == "['false']\n", "the kernel would not be found"
+    work.cli("run", "datasets", "explore", "fer2013", **environment)
+    outs = "outputs/reports/datasets/fer2013", "outputs/prepared/fer2013", "results/datasets/fer2013"
+    assert work.listing(*outs) == reproduced.listing(*outs)

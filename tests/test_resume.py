@@ -1,0 +1,128 @@
+"A run that is killed or fails leaves nothing half made, and the next one goes on."
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+FEATURES, SEARCH = "fer_boosting_features@pca", "fer_boosting_search@pca_tuned"
+TRIAL_STATE, REPORT = 6, 7  # operations in Optuna's journal: a trial's state, and a value on the way
+FINISHED = {1, 2}           # states: complete, pruned
+SEARCHED = "results/fer_boosting/pca_tuned/search", "outputs/reports/fer_boosting/pca_tuned/search.ipynb"
+
+
+def wait_for(condition, seconds: float, what: str):
+    "The first true value of `condition()`."
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition(): return found
+        time.sleep(0.005)
+    pytest.fail(f"waited {seconds} s for {what}")
+
+
+@contextmanager
+def killed(clone, *stage: str):
+    "Run `dvc repro` while the block lasts, then kill its process group at once. Yields a list that then has the descendants."
+    process, family = clone.start("python", "-m", "dvc", "repro", *stage, output=subprocess.DEVNULL), []
+    try: yield family
+    finally:
+        family += psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_a_killed_stage_leaves_no_half_file_and_is_made_again(done, reproduced):
+    outs = "outputs/features/fer_boosting/pca", "outputs/reports/fer_boosting/pca/features.ipynb", "results/fer_boosting/pca/features"
+    whole, first = reproduced.listing(*outs), done.root / outs[0] / "values.npz"
+    with killed(done, "--force", "--single-item", FEATURES) as family:
+        wait_for(lambda: not first.exists(), 60, "DVC to remove the old outputs")
+        wait_for(first.exists, 120, "the first output")
+    _, alive = psutil.wait_procs(family, timeout=30)
+    assert not alive, "a kernel outlives its stage"
+    left = done.listing(*outs)
+    assert outs[1] not in left, "a report of a run that did not end"
+    assert {path: digest for path, digest in left.items() if "/." not in path}.items() <= whole.items()
+    done.dvc("repro", FEATURES)
+    assert done.listing(*outs) == whole, "other bytes, or remains of the killed run"
+    assert "up to date" in done.dvc("status", FEATURES).stdout
+
+
+def operations(journal: Path) -> list[dict]:
+    "What a search has written down; its last line may still be under way."
+    lines = journal.read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def finished(journal: Path) -> set[int]:
+    "Trials that have ended."
+    return {done["trial_id"] for done in operations(journal) if done["op_code"] == TRIAL_STATE and done["state"] in FINISHED}
+
+
+def reports(journal: Path, trials: set[int]) -> Counter:
+    "How many values each of these trials has reported: one every 25 rounds that it ran."
+    return Counter(done["trial_id"] for done in operations(journal) if done["op_code"] == REPORT and done["trial_id"] in trials)
+
+
+@pytest.fixture(scope="module")
+def resumed(reproduced, tmp_path_factory) -> SimpleNamespace:
+    "A search that was killed and run again; `journal` is a second name of its journal, which the search removes at its end."
+    clone = reproduced.copy(tmp_path_factory.mktemp("resumed"))
+    folder, journal = clone.root / "outputs" / "search" / "fer_boosting", clone.root / "scratch" / "journal"
+    with killed(clone, "--force", "--single-item", SEARCH) as family:
+        os.link(wait_for(lambda: next(folder.glob("*.log"), None), 120, "the journal"), journal)
+        wait_for(lambda: len(finished(journal)) >= 3, 120, "three finished trials")
+    trials = finished(journal)
+    found = SimpleNamespace(clone=clone, journal=journal, family=family, trials=trials, reports=reports(journal, trials), left=clone.listing(*SEARCHED))
+    clone.dvc("repro", SEARCH)
+    return found
+
+
+def test_a_killed_search_ends_as_if_nothing_had_happened(resumed, reproduced):
+    assert not resumed.left, "results of a search that did not end"
+    assert resumed.clone.listing(*SEARCHED) == reproduced.listing(*SEARCHED)
+    assert not resumed.clone.listing("outputs/search"), "a journal that is of no use any more"
+
+
+def test_trials_that_were_finished_are_not_run_again(resumed):
+    assert 3 <= len(resumed.trials) < 8 and finished(resumed.journal) == set(range(8))
+    assert reports(resumed.journal, resumed.trials) == resumed.reports
+
+
+def test_no_worker_outlives_a_killed_search(resumed):
+    _, alive = psutil.wait_procs(resumed.family, timeout=30)
+    assert not alive
+
+
+def test_a_killed_run_leaves_nothing_in_the_root(resumed, reproduced):
+    assert set(os.listdir(resumed.clone.root)) == set(os.listdir(reproduced.root))
+
+
+def test_an_unusable_input_leaves_no_report(done):
+    outs = "outputs/reports/fer_boosting/neighbours/fit.ipynb", "results/fer_boosting/neighbours", "outputs/predictions/fer_boosting/neighbours.npz"
+    done.edit(fer_boosting__variants__neighbours__classifier__neighbours=100_000)
+    failed = done.dvc("repro", "fer_boosting_fit@neighbours", check=False)
+    assert failed.returncode and "exited with 2" in failed.stderr and "Traceback" not in failed.stderr
+    (said,) = [line for line in failed.stderr.splitlines() if line.startswith("fer-research: ")]
+    assert "neighbours=100000: there are only" in said and str(done.root) not in said
+    assert not done.listing(*outs)
+    notebook = done.root / re.search(r"scratch/failed/\S+\.ipynb", said)[0]
+    as_it_failed = notebook.read_bytes()
+    done.cli("run", "fer_boosting", "fit", "majority")
+    assert notebook.exists() and notebook.read_bytes() == as_it_failed, "another variant's run took the failed notebook away"
+
+
+def test_two_variants_can_run_side_by_side(done, reproduced):
+    variants = "majority", "neighbours"
+    running = [done.start("python", "-m", "fer_research.pipeline.cli", "run", "fer_boosting", "fit", variant) for variant in variants]
+    said = [process.communicate()[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0], said
+    outs = [f"{folder}/fer_boosting/{variant}" for folder in ("results", "outputs/models", "outputs/reports") for variant in variants]
+    assert done.listing(*outs) == reproduced.listing(*outs)
