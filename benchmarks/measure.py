@@ -16,8 +16,12 @@ from statistics import median
 from .suite import BENCHMARKS, Summary
 
 ROOT = Path(__file__).resolve().parents[1]
-LIBRARY = ("core.py", "data/*.py", "evaluation/splits.py", "features/pca.py", "models/boosting.py")  # what `ours` uses of fer_research
-PIPELINE = ("benchmarks/repository.py", "dvc.yaml", "params.yaml", "fer_research/**/*.py", "nbs/studies/**/*.ipynb")
+LIBRARY = ("core.py", "data/*.py", "evaluation/*.py", "features/pca.py", "models/boosting.py", "models/storage.py")  # what `ours` uses
+CODE = {  # module of a side -> what its measurements depend on beside the data
+    "source": ("benchmarks/source.py",),
+    "ours": ("benchmarks/ours.py", *(f"fer_research/{name}" for name in LIBRARY)),
+    "repository": ("benchmarks/repository.py", "dvc.yaml", "params.yaml", "fer_research/**/*.py", "nbs/studies/**/*.ipynb"),
+}
 
 
 class ArchiveError(ValueError):
@@ -39,14 +43,15 @@ def unpacked(
 
 
 def stamp(
-    archive: Path | None,  # what is measured on; None for the pipeline
+    function: str,  # MODULE.FUNCTION of this package
+    path: Path,  # what it works on
 ) -> str:  # 16 hexadecimal digits
-    "Stands for the data and the code: a measurement with the same stamp need not be repeated."
-    state = archive.stat() if archive else None
-    digest = hashlib.blake2b(f"{archive.name} {state.st_size} {state.st_mtime_ns}".encode() if archive else b"", digest_size=8)
-    of_sides = ["benchmarks/child.py", "benchmarks/source.py", "benchmarks/ours.py", *(f"fer_research/{name}" for name in LIBRARY)]
-    for pattern in ("requirements.txt", *(of_sides if archive else PIPELINE)):
-        for path in sorted(ROOT.glob(pattern)): digest.update(path.read_bytes())
+    "Stands for the code and the data of a side: a measurement with the same stamp need not be repeated."
+    state = path.stat()
+    data = "" if path == ROOT else f"{path.name} {state.st_size} {state.st_mtime_ns}"
+    digest = hashlib.blake2b(data.encode(), digest_size=8)
+    for pattern in ("requirements.txt", "benchmarks/child.py", *CODE[function.split(".")[0]]):
+        for file in sorted(ROOT.glob(pattern)): digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
@@ -109,11 +114,11 @@ def measure(
     say: Callable[[str], None],  # prints a line of progress
 ) -> list[dict]:  # the measurements
     "Measure the sides of a benchmark in turn: A B, A B, A B."
-    lines, stamps = [], {need: stamp(None if need == "repository" else path) for need, path in paths.items() if need != "unpacked"}
+    lines = []
     for repeat in range(repeats):
         for side, (function, needs, once) in BENCHMARKS[name].sides.items():
             if once and repeat: continue
-            key = {"benchmark": name, "side": side, "repeat": repeat, "stamp": stamps["archive" if needs == "unpacked" else needs]}
+            key = {"benchmark": name, "side": side, "repeat": repeat, "stamp": stamp(function, paths["archive" if needs == "unpacked" else needs])}
             line = log.find(**key)
             say(f"{name}, {side}, {repeat + 1} of {1 if once else repeats} ...")
             if line: say(f"    measured before: {told(line)}")

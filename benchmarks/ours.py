@@ -79,7 +79,7 @@ def fit_study(
     clock: Clock,
     make_split: Callable[[np.ndarray, np.ndarray], Split],  # of labels and groups
 ) -> dict:
-    "From the archive to the accuracy: projection of the training part, the number of rounds by validation accuracy."
+    "From the archive to the accuracy: projection of the training part, the number of rounds chosen on the validation part."
     from fer_research.models.boosting import Part, fit_lightgbm  # only here: the other sides do without its memory
 
     with clock("decode"):

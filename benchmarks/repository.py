@@ -42,4 +42,4 @@ def pipeline(root: Path, clock: Clock) -> dict:
         with clock("dvc repro"):
             call(clone, *DVC, "repro", "--no-run-cache", code=clone)
         if call(clone, *DVC, "status", "--json").strip() != "{}": raise RuntimeError("`dvc repro` left stages that are not up to date")
-    return {"commit": call(root, "git", "rev-parse", "--short", "HEAD").strip()}
+        return {"commit": call(clone, "git", "rev-parse", "--short", "HEAD").strip()}

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from fer_research.core import InputError
 from fer_research.data.archive import Archive, Problem, decode_all, open_image
 from fer_research.data.catalogue import check_file, put
-from fer_research.data.fer2013 import read_fer2013
 from fer_research.data.fer6 import read_fer6
+from fer_research.data.fer2013 import read_fer2013
 from fer_research.data.sources import read_sources
 from fer_research.evaluation.splits import three_way
 from fer_research.pipeline.cli import app

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['machine', 'stages_of', 'record', 'records', 'records_markdown']
 
-# %% ../../nbs/pipeline/records.ipynb #56185709
+# %% ../../nbs/pipeline/records.ipynb #884b9ad4
 import json, os, platform, re, shutil, subprocess, sys
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from ..core import InputError, repo_root, write_csv, write_json
 from ..data.sources import read_sources
-from .compare import as_markdown, beside_published, results_table
+from .compare import as_markdown, beside_published, paired_tests, results_table
 from .params import read_params, variant_names
 
 # %% ../../nbs/pipeline/records.ipynb #0411d72f
@@ -34,7 +34,7 @@ def _installed(name: str) -> bool:
     try: return bool(version(name))
     except ModuleNotFoundError: return False
 
-# %% ../../nbs/pipeline/records.ipynb #a81a564c
+# %% ../../nbs/pipeline/records.ipynb #2eab6165
 def stages_of(
     study: str,  # such as "fer_boosting"
     root: Path,  # the repository
@@ -63,7 +63,8 @@ def record(
     if not re.fullmatch(r"\w[\w-]*", name, re.ASCII): raise InputError(f"{name!r}: a record's name has letters, digits, - and _ only")
     status = json.loads(_dvc(root, "status", "--json", *stages_of(study, root)))
     if status: raise InputError(f"{study}: not finished, `dvc repro` still has to run {', '.join(status)}")
-    dataset = read_params(root / "params.yaml")[study]["common"]["dataset"]
+    params = read_params(root / "params.yaml")
+    dataset = params[study]["common"]["dataset"]
     target = root / "records" / name / study
     fresh = target.with_name(f".{study}.new")
     shutil.rmtree(fresh, ignore_errors=True)
@@ -72,6 +73,7 @@ def record(
     write_json(fresh / "source.json", {"dataset": dataset, **read_sources(root / "data")[dataset]})
     write_json(fresh / "machine.json", machine())
     write_csv(fresh / "times.csv", _last_times(root, study))
+    write_csv(fresh / "paired_tests.csv", paired_tests(study, variant_names(params, study), root))
     shutil.rmtree(target, ignore_errors=True)
     fresh.rename(target)
     return target

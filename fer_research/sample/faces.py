@@ -130,7 +130,7 @@ def skin_tone(
     tone = [np.interp(place * 9, np.arange(10), channel) for channel in MONK.T]
     return np.array(tone) * (np.array((0.98, 0.87, 0.79)) + place*np.array((0.1, 0.08, 0.1)))
 
-# %% ../../nbs/sample/faces.ipynb #8ac6da48
+# %% ../../nbs/sample/faces.ipynb #29bbde23
 def random_look(
     rng: np.random.Generator,  # what is random
 ) -> Look:
@@ -152,7 +152,8 @@ def random_scene(
     "How a picture was taken."
     roll, yaw, pitch, dx, dy = rng.normal(0, wild, 5) * (0.03, 0.075, 0.035, 0.018, 0.018)
     light = rng.normal(0, 0.3, 2) * wild
-    return Scene(roll=roll, yaw=yaw, pitch=pitch, shift=(dx, dy - 0.06), scale=float(np.exp(rng.normal(0.3, 0.04 * wild))), light=(light[0], light[1] - 0.3, 1.0),
+    return Scene(roll=roll, yaw=yaw, pitch=pitch, shift=(dx, dy - 0.06),
+                 scale=float(np.exp(rng.normal(0.3, 0.04 * wild))), light=(light[0], light[1] - 0.3, 1.0),
                  ambient=rng.uniform(0.6, 0.8), gain=tuple(np.exp(rng.normal(0, 0.05 * wild) + rng.normal(0, 0.04 * wild, 3))),
                  backdrop=tuple(rng.uniform(0.3, 0.7) + rng.normal(0, 0.06, 3)), clutter=rng.uniform(0.05, 0.25) * wild,
                  glasses=rng.uniform(0.05, 0.3) * (rng.random() < 0.15 * wild), hand=rng.uniform(-1, 1) * (rng.random() < 0.1 * wild),
