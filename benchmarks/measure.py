@@ -4,14 +4,18 @@ This process stays small: the kernel counts the memory of the process that start
 """
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+
+import psutil
 
 from .suite import BENCHMARKS, Summary
 
@@ -83,16 +87,34 @@ class Log:
         return line
 
 
+class Neighbours:
+    "What programs other than our children take of the cores, from now on."
+
+    def __init__(self):
+        self._started, self._busy = time.perf_counter(), self._busy_now()
+
+    @staticmethod
+    def _busy_now() -> float:
+        "Seconds that all cores together worked for others since the machine started."
+        times, own = psutil.cpu_times(), os.times()
+        return times.user + times.system + getattr(times, "nice", 0) - sum(own[:4])
+
+    def share(self) -> float:  # 0: none, 1: all cores
+        "Their share of the cores."
+        return max(0.0, self._busy_now() - self._busy) / (time.perf_counter() - self._started) / (os.cpu_count() or 1)
+
+
 def run_side(
     function: str,  # MODULE.FUNCTION of this package
     path: Path,  # what it works on
-) -> dict:  # seconds, cpu, steps, peak, found; or `skipped` or `failed` with a reason
+) -> dict:  # seconds, cpu, steps, peak, found, others (share of the cores that other programs took); or `skipped` or `failed` with a reason
     "Run one side in a process of its own."
     with tempfile.TemporaryDirectory(prefix="fer-benchmark-") as folder:
         result = Path(folder, "result.json")
         command = [sys.executable, "-m", "benchmarks.child", function, str(path), str(result)]
+        neighbours = Neighbours()
         done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        if done.returncode == 0: return json.loads(result.read_text(encoding="utf-8"))
+        if done.returncode == 0: return json.loads(result.read_text(encoding="utf-8")) | {"others": neighbours.share()}
     reason = f"killed by signal {-done.returncode}; out of memory?" if done.returncode < 0 else done.stderr.strip()[-1500:]
     return {"failed": reason}
 
@@ -103,7 +125,7 @@ def told(
     "A measurement in a line."
     if "seconds" not in line: return f"skipped: {line['skipped']}" if "skipped" in line else f"FAILED: {line['failed']}"
     steps = ", ".join(f"{name} {value:.1f}" for name, value in line["steps"].items())
-    return f"{line['seconds']:.1f} s ({steps}), {line['peak']:,.0f} MiB"
+    return f"{line['seconds']:.1f} s ({steps}), {line['peak']:,.0f} MiB; others took {line['others']:.0%} of the cores"
 
 
 def measure(
@@ -142,4 +164,5 @@ def _summary(repeats: list[dict]) -> Summary:
     times = [line["seconds"] for line in repeats]
     steps = {step: median(line["steps"][step] for line in repeats) for step in repeats[0]["steps"]}
     cpu, peak = (median(line[figure] for line in repeats) for figure in ("cpu", "peak"))
-    return Summary(median(times), min(times), max(times), cpu, peak, steps, repeats[0]["found"])
+    others = max(line["others"] for line in repeats)
+    return Summary(median(times), min(times), max(times), cpu, peak, steps, repeats[0]["found"], others)

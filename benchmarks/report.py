@@ -11,6 +11,7 @@ from rich.table import Table
 
 from .suite import BENCHMARKS, FULL_SIZE, Goal, Sides
 
+QUIET = 0.1  # share of the cores that others may take; beyond it threads wait for one another, and the seconds mean little
 SHOWN = {"faces": "{:,} faces", "components": "{} components", "explained_variance": "{:.2%} explained", "accuracy": "accuracy {:.2%}",
          "rounds": "{} rounds", "duplicate_images": "{:,} duplicates", "commit": "commit {}"}
 
@@ -96,6 +97,8 @@ def show(
     for line in steps_lines(results): console.print(f"  {line}", highlight=False)
     console.print(goals_table(results))
     if test: console.print(paired_line(test), highlight=False)
+    others = max((s.others for sides in results.values() for s in sides.values()), default=0)
+    if others > QUIET: console.print(f"Other programs took up to {others:.0%} of the cores meanwhile: measure again on a quiet machine.")
     faces = {s.found["faces"] for sides in results.values() for s in sides.values() if "faces" in s.found}
     if faces and faces != {FULL_SIZE}:
         measured = ", ".join(f"{n:,}" for n in sorted(faces))

@@ -22,6 +22,7 @@ class Summary(NamedTuple):
     peak: float  # MiB, median
     steps: dict[str, float]  # seconds, medians
     found: dict  # by the first repeat
+    others: float  # share of the cores that other programs took meanwhile, the largest of all repeats
 
 
 Sides = Mapping[str, Summary]  # "source", "ours", ...

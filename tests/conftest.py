@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,7 +46,7 @@ class Opened(NamedTuple):
 class Clone:
     "A copy of the working tree."
     root: Path
-    opened: tuple[Opened, ...] = ()  # by the stages, where `dvc repro` ran
+    opened: tuple[Opened, ...] = field(default=(), repr=False)  # by the stages, where `dvc repro` ran
 
     @property
     def environment(self) -> dict[str, str]:

@@ -11,7 +11,7 @@ def test_a_finished_run_is_recorded(done):
     done.cli("record", "trial", "--study", "fer_boosting")
     record = done.root / "records" / "trial" / "fer_boosting"
     assert {"params.yaml", "dvc.lock", "source.json", "machine.json", "times.csv", "paired_tests.csv", "results"} == {path.name for path in record.iterdir()}
-    assert done.listing("records/trial/fer_boosting/results/fer_boosting").values() == done.listing("results/fer_boosting").values()
+    assert list(done.listing("records/trial/fer_boosting/results/fer_boosting").values()) == list(done.listing("results/fer_boosting").values())
     assert json.loads((record / "source.json").read_text())["origin"] == "sample"
     text = "".join(path.read_text() for path in record.rglob("*") if path.is_file())
     assert str(done.root) not in text and platform.node() not in (record / "machine.json").read_text().split('"')

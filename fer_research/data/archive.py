@@ -6,8 +6,8 @@
 __all__ = ['MAX_BYTES', 'MAX_PIXELS', 'BATCH', 'Problem', 'refuse_name', 'Archive', 'open_image', 'Picture', 'take_picture',
            'Decoded', 'decode_all']
 
-# %% ../../nbs/data/archive.ipynb #6a349a57
-import hashlib, io, os, warnings, zipfile
+# %% ../../nbs/data/archive.ipynb #0e5d74e9
+import hashlib, io, lzma, os, warnings, zipfile, zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -71,7 +71,7 @@ def _list_folder(folder: Path) -> tuple[list[str], list[Problem]]:
         elif path.is_file(): names.append(name)
     return names, problems
 
-# %% ../../nbs/data/archive.ipynb #7a3b70c2
+# %% ../../nbs/data/archive.ipynb #48bcdf76
 class Archive:
     "The files of a zip or a folder: `names` that may be read, `problems` that may not."
     def __init__(
@@ -85,7 +85,7 @@ class Archive:
             names, self.problems = _list_folder(self.path)
         else:
             try: self._zip = zipfile.ZipFile(self.path)
-            except (zipfile.BadZipFile, OSError) as error:
+            except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
                 raise InputError(f"{path}: not a whole zip archive ({error}); download it again") from None
             names, self.problems = _list_zip(self._zip)
         self.names = sorted(names)
@@ -103,7 +103,7 @@ class Archive:
         if name not in self._known: raise KeyError(name)
         if self._zip is None: return (self.path / name).read_bytes()
         try: return self._zip.read(name)
-        except (zipfile.BadZipFile, zipfile.zlib.error, EOFError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
             raise OSError(f"damaged in the archive ({error})") from None
 
     def base(
@@ -135,7 +135,7 @@ def open_image(
     except (Image.DecompressionBombError, SyntaxError, ValueError) as error: raise OSError(str(error)) from None
     return image
 
-# %% ../../nbs/data/archive.ipynb #f4cd14cd
+# %% ../../nbs/data/archive.ipynb #cb9b3196
 class Picture(NamedTuple):
     "One decoded image."
     pixels: np.ndarray  # (height, width, 3) or (height, width) uint8
@@ -149,8 +149,10 @@ def take_picture(
     mode: str = "RGB",   # "RGB" or "L" (grey)
     size: int | None = None,  # side of the square to resize to (bicubic, Pillow's default); None keeps the size
 ) -> Picture:
-    "Pixels, original size and digest of an image."
-    image = image if image.mode == mode else image.convert(mode)
+    "Pixels, original size and digest of an image; `OSError` for pixels that have no 8 bits a channel."
+    if image.mode in ("I", "F") or image.mode.startswith("I;"): raise OSError(f"pixels of mode {image.mode}; expected 8 bits a channel")
+    try: image = image if image.mode == mode else image.convert(mode)
+    except ValueError as error: raise OSError(str(error)) from None
     shape = f"{mode}{image.width}x{image.height}".encode()
     digest = hashlib.blake2b(shape + image.tobytes(), digest_size=16).hexdigest()
     resized = image if size is None or image.size == (size, size) else image.resize((size, size), Image.Resampling.BICUBIC)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FORMS', 'READERS', 'known', 'find_file', 'open_set', 'check_file', 'put']
 
-# %% ../../nbs/data/catalogue.ipynb #40a18bfd
+# %% ../../nbs/data/catalogue.ipynb #98cbb738
 import shutil
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from .census import class_counts
 from .fer2013 import read_fer2013
 from .fer6 import read_fer6
 from .imageset import ImageSet
-from .sources import ORIGINS, write_source
+from .sources import ORIGINS, read_sources, write_source
 
 # %% ../../nbs/data/catalogue.ipynb #3e05457c
 FORMS = {"fer6": ("fer6.zip",), "fer2013": ("fer2013.zip", "fer2013.csv", "icml_face_data.csv")}
@@ -49,7 +49,7 @@ def open_set(
     "A data set, ready to be decoded."
     return READERS[known(name)](find_file(name, data))
 
-# %% ../../nbs/data/catalogue.ipynb #a9f1c468
+# %% ../../nbs/data/catalogue.ipynb #f6c80749
 def check_file(
     name: str,         # of a data set
     path: str | Path,  # a file in one of its forms
@@ -74,6 +74,7 @@ def put(
 ) -> tuple[ImageSet, Decoded]:  # what was found in the file
     "Check a file, make it the data set `name`, and write down where it came from."
     if origin not in ORIGINS: raise InputError(f"origin {origin!r}: expected one of {', '.join(ORIGINS)}")
+    read_sources(data)
     images, decoded = check_file(name, path)
     path, folder = Path(path), (Path(data) if data else repo_root() / "data") / name
     form = path.name if path.name in FORMS[name] else next(f for f in FORMS[name] if Path(f).suffix == path.suffix.lower())

@@ -42,13 +42,13 @@ def read_folders(
     if rows.empty: raise InputError(f"{path}: no train/<class>/ or test/<class>/ in it")
     return image_set(path, rows, lambda name: open_image(archive.read(name)), archive.names, CLASSES, problems)
 
-# %% ../../nbs/data/fer2013.ipynb #528a7624
+# %% ../../nbs/data/fer2013.ipynb #d6541336
 def parse_pixels(
     text: str,  # numbers with blanks between them
 ) -> np.ndarray:  # (48, 48) uint8
     "The pixels of one row; `OSError` where they are no 48 x 48 grey image."
     try: values = np.array(str(text).split(), dtype=np.int64)
-    except ValueError: raise OSError("pixels that are not whole numbers") from None
+    except (ValueError, OverflowError): raise OSError("pixels that are not whole numbers") from None
     if values.size != SIDE**2: raise OSError(f"{values.size} pixels instead of {SIDE**2}")
     if values.min() < 0 or values.max() > 255: raise OSError("pixels outside 0 .. 255")
     return values.astype(np.uint8).reshape(SIDE, SIDE)

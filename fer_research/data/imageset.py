@@ -41,7 +41,7 @@ class ImageSet:
         if not len(decoded.table): raise InputError(f"{self.path}: none of its {len(self.items)} images can be read ({decoded.problems[0]})")
         return self.items.merge(decoded.table, on="id", validate="one_to_one"), decoded
 
-# %% ../../nbs/data/imageset.ipynb #9f8fcb08
+# %% ../../nbs/data/imageset.ipynb #9687184d
 def image_set(
     path: str | Path,                   # where the rows come from, for messages
     rows: pd.DataFrame,                 # id, label, part as found; label may be missing or blank
@@ -59,7 +59,8 @@ def image_set(
     reasons[labels == ""] = "empty label"
     usable = reasons == ""
     found = [Problem(name, reason) for name, reason in zip(rows.loc[~usable, "id"], reasons[~usable], strict=True)]
+    found = [*problems, *found]
     if not usable.any():
         raise InputError(f"{path}: no usable image among {len(rows)} rows" + (f"; the first: {found[0].file}: {found[0].reason}" if found else ""))
     items = rows.assign(label=labels)[usable].reset_index(drop=True)[["id", "label", "part"]]
-    return ImageSet(Path(path), items, read, (*problems, *found))
+    return ImageSet(Path(path), items, read, tuple(found))

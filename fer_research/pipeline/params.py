@@ -7,8 +7,8 @@ __all__ = ['Share', 'Count', 'Classifier', 'Strict', 'Explore', 'Datasets', 'Com
            'Neighbours', 'Logistic', 'Boosting', 'Variant', 'Search', 'Tuned', 'FerBoosting', 'CompareCommon',
            'Comparison', 'Params', 'read_params', 'check_params', 'step_parameters', 'variant_names', 'apply_preset']
 
-# %% ../../nbs/pipeline/params.ipynb #10a568c0
-from collections.abc import Mapping
+# %% ../../nbs/pipeline/params.ipynb #5172d8ea
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -38,7 +38,7 @@ class Datasets(Strict):
     "Section `datasets`."
     explore: dict[str, Explore]
 
-# %% ../../nbs/pipeline/params.ipynb #eb1dfd0e
+# %% ../../nbs/pipeline/params.ipynb #043d03cb
 class Common(Strict):
     "What every step of a study reads."
     dataset: str
@@ -51,6 +51,11 @@ class Split(Strict):
     validation: Annotated[float, Field(ge=0, lt=1)]  # share of the items; 0 for none
     stratify: bool             # the same class shares in every part
     grouped: bool              # exact duplicates on one side
+
+    @model_validator(mode="after")
+    def _leave_some(self):
+        if self.test + self.validation >= 1: raise ValueError(f"test {self.test} and validation {self.validation} of the whole leave nothing to fit on")
+        return self
 
 
 class PixelFeatures(Strict):
@@ -120,12 +125,13 @@ class FerBoosting(Strict):
         return self
 
 
-def _known_keys(section: str, used: Mapping[str, str], target: str, known: Mapping) -> None:
+def _known_keys(section: str, used: Mapping[str, str], target: str, known: Collection[str]) -> None:
     "Check that what one section refers to exists in another."
     for key, name in used.items():
-        if name not in known: raise ValueError(f"{section}.{key}.{target}: {name!r} is no key of {target} ({', '.join(known)})")
+        path = f"{section}.{key}.{target}" if section else key
+        if name not in known: raise ValueError(f"{path}: {name!r} is no key of {target} ({', '.join(known)})")
 
-# %% ../../nbs/pipeline/params.ipynb #1cdae80f
+# %% ../../nbs/pipeline/params.ipynb #8e3d74cd
 class CompareCommon(Strict):
     "What the comparison reads."
     studies: Annotated[list[str], Field(min_length=1)]
@@ -142,16 +148,29 @@ class Params(Strict):
     fer_boosting: FerBoosting
     comparison: Comparison
 
-# %% ../../nbs/pipeline/params.ipynb #6eb18f5f
+    @model_validator(mode="after")
+    def _refer(self):
+        studies = [name for name, section in self if hasattr(section, "common") and hasattr(section.common, "dataset")]
+        used = {name: getattr(self, name).common.dataset for name in studies}
+        _known_keys("", {f"{name}.common.dataset": dataset for name, dataset in used.items()}, "datasets.explore", self.datasets.explore)
+        _known_keys("", {"comparison.common.studies": study for study in self.comparison.common.studies}, "the studies", studies)
+        return self
+
+# %% ../../nbs/pipeline/params.ipynb #b3941232
 def read_params(
     path: str | Path | None = None,  # the repository's params.yaml by default
 ) -> dict[str, Any]:  # as written, comments kept for `apply_preset`
     "Read and check params.yaml; `InputError` with a line for each thing that is wrong."
     path = Path(path) if path else repo_root() / "params.yaml"
-    try: params = YAML().load(path)
-    except YAMLError as error: raise InputError(f"{path.name}: not valid YAML: {error}") from None
+    params = _load(path, YAML(), path.name)
     check_params(params, path.name)
     return params
+
+
+def _load(path: Path, yaml: YAML, where: str):
+    "The content of a YAML file; `InputError` in one line where it is none."
+    try: return yaml.load(path)
+    except (YAMLError, ValueError) as error: raise InputError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def check_params(
@@ -168,10 +187,21 @@ def _explain(error: Mapping) -> str:
     "One of pydantic's errors as path, value and what is allowed."
     kinds = {"majority", "neighbours", "logistic", "lightgbm"}
     path = ".".join(str(part) for i, part in enumerate(error["loc"]) if not (part in kinds and i and error["loc"][i - 1] == "classifier"))
-    if error["type"] == "extra_forbidden": return f"{path}: unknown key"
+    if error["type"] == "extra_forbidden": return f"{path}: unknown key; there are {', '.join(_fields(error['loc'][:-1]))}"
     if error["type"] == "missing": return f"{path}: missing"
     value = "" if isinstance(error["input"], Mapping) else f"{error['input']!r}: "
     return f"{path}: {value}{error['msg'].removeprefix('Value error, ').replace('Input should', 'should')}"
+
+
+def _fields(location: tuple) -> list[str]:
+    "The keys that the schema has at a place, which is given as in pydantic's errors."
+    schema = Params.model_json_schema()
+    here = schema
+    for part in location:
+        if "discriminator" in here: here = {"$ref": here["discriminator"]["mapping"][part]}
+        else: here = here.get("properties", {}).get(part) or here["additionalProperties"]
+        if "$ref" in here: here = schema["$defs"][here["$ref"].rpartition("/")[2]]
+    return list(here["properties"])
 
 
 def _plain(value):
@@ -182,7 +212,7 @@ def _plain(value):
         if isinstance(value, kind): return kind(value)
     return value
 
-# %% ../../nbs/pipeline/params.ipynb #01cc6354
+# %% ../../nbs/pipeline/params.ipynb #6b9a2698
 def step_parameters(
     params: Mapping,       # the content of params.yaml
     study: str,            # such as "fer_boosting"
@@ -193,8 +223,8 @@ def step_parameters(
     if study not in params: raise InputError(f"{study}: no such section in params.yaml; there are {', '.join(params)}")
     section = params[study]
     found = _plain(section.get("common", {}))
-    if variant is None: return found
     candidates = {k: v for name in ([step] if step in section else ["variants", "tuned"]) for k, v in section.get(name, {}).items()}
+    if variant is None and not candidates: return found
     if variant not in candidates: raise InputError(f"{study} {step}: no variant {variant!r} in params.yaml; there are {', '.join(candidates) or 'none'}")
     return found | _plain(candidates[variant]) | {"variant": variant}
 
@@ -206,7 +236,7 @@ def variant_names(
     "The fitted variants of a study, in the order of params.yaml."
     return [key for section in ("variants", "tuned") for key in params[study].get(section, {})]
 
-# %% ../../nbs/pipeline/params.ipynb #b2f179ff
+# %% ../../nbs/pipeline/params.ipynb #005eec52
 def apply_preset(
     name: str,                       # of a file in presets/, without `.yaml`
     path: str | Path | None = None,  # the repository's params.yaml by default
@@ -216,7 +246,7 @@ def apply_preset(
     presets = {p.stem: p for p in sorted((repo_root() / "presets").glob("*.yaml"))}
     if name not in presets: raise InputError(f"{name}: no such preset; there are {', '.join(presets) or 'none'}")
     params = read_params(path)
-    _override(params, YAML(typ="safe").load(presets[name]) or {}, f"presets/{name}.yaml")
+    _override(params, _load(presets[name], YAML(typ="safe"), f"presets/{name}.yaml") or {}, f"presets/{name}.yaml")
     check_params(params, f"presets/{name}.yaml")
     yaml = YAML()
     yaml.width, yaml.preserve_quotes = 200, True
@@ -225,6 +255,7 @@ def apply_preset(
 
 def _override(params, overrides: Mapping, where: str) -> None:
     "Set values in place, through nested sections."
+    if not isinstance(overrides, Mapping) or not isinstance(params, Mapping): raise InputError(f"{where}: {overrides!r}: not of the form of params.yaml")
     for key, value in overrides.items():
         if key not in params: raise InputError(f"{where}: {key}: no such key in params.yaml")
         if isinstance(value, Mapping): _override(params[key], value, f"{where}: {key}")

@@ -6,12 +6,13 @@
 __all__ = ['THREADS', 'ENVIRONMENT', 'study_notebooks', 'declared_parameters', 'check_parameters', 'ThisEnvironment', 'normalise',
            'stripped', 'strip_notebooks', 'report_path', 'run_step']
 
-# %% ../../nbs/pipeline/runner.ipynb #a91bc51c
-import ast, csv, os, re, sys, time
+# %% ../../nbs/pipeline/runner.ipynb #266a4261
+import ast, csv, os, re, sys, tempfile, time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import nbformat
 import papermill
 from jupyter_client.kernelspec import KernelSpec
@@ -50,10 +51,14 @@ def check_parameters(
     unknown = set(parameters) - set(declared_parameters(notebook))
     if unknown: raise InputError(f"{notebook}: params.yaml gives it {', '.join(sorted(unknown))}, which its `parameters` cell does not have")
 
-# %% ../../nbs/pipeline/runner.ipynb #374fe47d
+# %% ../../nbs/pipeline/runner.ipynb #e00b9503
 class ThisEnvironment(AsyncKernelManager):
     "Starts IPython in the interpreter that runs this code."
-    transport = "tcp" if sys.platform == "win32" else "ipc"  # a socket file needs no port
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        if sys.platform == "win32": return
+        self._sockets = tempfile.TemporaryDirectory(prefix="kernel-")  # socket files need no port, and nobody else can open them
+        self.transport, self.ip = "ipc", f"{self._sockets.name}/s"
 
     @property
     def kernel_spec(self) -> KernelSpec:
@@ -64,7 +69,8 @@ class ThisEnvironment(AsyncKernelManager):
 THREADS = "2"  # of BLAS and OpenMP in every stage: sums depend on it in their last digits, so it is the same on every machine
 ENVIRONMENT = {
     "FER_RESEARCH_STAGE": "1",  # progress bars as text
-    "PYTHONHASHSEED": "0", "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    "PYTHONHASHSEED": "0", "PYTHONSTARTUP": "", "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    "MATPLOTLIBRC": str(Path(matplotlib.get_data_path(), "matplotlibrc")),  # matplotlib's defaults, whatever the user has
     **{f"{library}_NUM_THREADS": THREADS for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB_MAXIMUM")},
 }
 
@@ -128,7 +134,7 @@ def strip_notebooks(
     for old in set(folder.rglob("*.ipynb")) - kept: old.unlink()
     return folder
 
-# %% ../../nbs/pipeline/runner.ipynb #4530a9e6
+# %% ../../nbs/pipeline/runner.ipynb #f0fde568
 def report_path(
     study: str,           # such as "fer_boosting"
     step: str,            # such as "fit"
@@ -153,17 +159,18 @@ def run_step(
     check_parameters(notebooks[study, step], parameters)
     started = time.monotonic()
     report = root / report_path(study, step, variant)
-    with atomic(report) as t: nbformat.write(normalise(_execute(notebooks[study, step], parameters | {"write_to": "."}, root), root), t)
+    failed = root / "scratch" / "failed" / study / (variant or "") / f"{step}.ipynb"
+    with atomic(report) as t: nbformat.write(normalise(_execute(notebooks[study, step], parameters | {"write_to": "."}, root, failed), root), t)
     _log_time(root, study, step, variant, time.monotonic() - started)
     return report
 
 
-def _execute(path: Path, parameters: Mapping[str, Any], root: Path) -> NotebookNode:
-    "The executed notebook; the error stream goes to the terminal while it runs."
-    failed = root / "scratch" / "failed" / path.parent.name / path.name
+def _execute(path: Path, parameters: Mapping[str, Any], root: Path, failed: Path) -> NotebookNode:
+    "The executed notebook, kept as `failed` where it stops; the error stream goes to the terminal while it runs."
     failed.parent.mkdir(parents=True, exist_ok=True)
-    before = {name: os.environ.get(name) for name in ENVIRONMENT}
-    os.environ.update(ENVIRONMENT)
+    settings = ENVIRONMENT | {"IPYTHONDIR": str(root / "scratch" / "ipython")}  # not the user's profile
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
     try:
         executed = papermill.execute_notebook(str(path), str(failed), dict(parameters), cwd=str(root), kernel_name="python3", language="python",
                                               kernel_manager_class=ThisEnvironment, stderr_file=sys.stderr, progress_bar=sys.stderr.isatty())
