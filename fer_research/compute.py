@@ -12,7 +12,7 @@ from joblib import Parallel, cpu_count, delayed, parallel_config
 
 from .core import progress
 
-# %% ../nbs/compute.ipynb #2320e414
+# %% ../nbs/compute.ipynb #210ed12d
 def parallel_map(
     function: Callable,      # importable, called with one task each
     tasks: Iterable,         # its arguments
@@ -22,6 +22,6 @@ def parallel_map(
 ) -> list:  # results in the order of the tasks, whatever order they finished in
     "`[function(task) for task in tasks]` in processes with one thread each."
     tasks = list(tasks)
-    with parallel_config(backend="loky", inner_max_num_threads=1):
+    with parallel_config(backend="loky", inner_max_num_threads=1, idle_worker_timeout=5):  # seconds; also ends workers whose parent was killed
         results = Parallel(n_jobs=min(workers or cpu_count(), max(len(tasks), 1)), return_as="generator")(delayed(function)(task) for task in tasks)
         return list(progress(results, desc, len(tasks), unit))

@@ -131,7 +131,7 @@ def _known_keys(section: str, used: Mapping[str, str], target: str, known: Colle
         path = f"{section}.{key}.{target}" if section else key
         if name not in known: raise ValueError(f"{path}: {name!r} is no key of {target} ({', '.join(known)})")
 
-# %% ../../nbs/pipeline/params.ipynb #8e3d74cd
+# %% ../../nbs/pipeline/params.ipynb #6449991c
 class CompareCommon(Strict):
     "What the comparison reads."
     studies: Annotated[list[str], Field(min_length=1)]
@@ -151,9 +151,9 @@ class Params(Strict):
     @model_validator(mode="after")
     def _refer(self):
         studies = [name for name, section in self if hasattr(section, "common") and hasattr(section.common, "dataset")]
-        used = {name: getattr(self, name).common.dataset for name in studies}
-        _known_keys("", {f"{name}.common.dataset": dataset for name, dataset in used.items()}, "datasets.explore", self.datasets.explore)
-        _known_keys("", {"comparison.common.studies": study for study in self.comparison.common.studies}, "the studies", studies)
+        datasets = {f"{name}.common.dataset": getattr(self, name).common.dataset for name in studies}
+        _known_keys("", datasets, "datasets.explore", self.datasets.explore)
+        for study in self.comparison.common.studies: _known_keys("", {"comparison.common.studies": study}, "the studies", studies)
         return self
 
 # %% ../../nbs/pipeline/params.ipynb #b3941232
