@@ -230,8 +230,8 @@ def test_reports_show_the_parameters_of_params_yaml(stages, reproduced):
         cells = nbformat.read(reproduced.root / report_path(study, step, variant), as_version=4).cells
         (injected,) = [cell.source for cell in cells if "injected-parameters" in cell.metadata.get("tags", [])]
         values = {}
-        exec(injected, values)
-        assert {key: values[key] for key in values if key != "__builtins__"} == step_parameters(PARAMS, study, step, variant) | {"write_to": "."}
+        exec(injected, {}, values)
+        assert values == step_parameters(PARAMS, study, step, variant) | {"write_to": "."}
 
 
 # --- the sample and its remote --------------------------------------------------------------------------------------
