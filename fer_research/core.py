@@ -4,16 +4,18 @@
 
 # %% auto #0
 __all__ = ['repo_root', 'made_by', 'InputError', 'atomic', 'six_digits', 'write_json', 'write_metrics', 'write_csv', 'write_npz',
-           'seed_everything', 'progress']
+           'resumable_path', 'seed_everything', 'progress']
 
 # %% ../nbs/core.ipynb #b6b80bc2
-import io, json, math, os, random, tempfile, zipfile
+import hashlib, io, json, math, os, random, tempfile, zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
+
+if TYPE_CHECKING: import pandas as pd  # half a second that the command line need not wait for
 
 # %% ../nbs/core.ipynb #7e82320e
 def repo_root(
@@ -91,7 +93,7 @@ def write_metrics(
 
 def write_csv(
     path: str | Path,     # file to write
-    table: pd.DataFrame,  # its index is not written
+    table: "pd.DataFrame",  # its index is not written
 ) -> None:
     "Write a table with six significant digits and Unix line ends."
     with atomic(path) as t: table.to_csv(t, index=False, float_format="%.6g", lineterminator="\n")
@@ -107,6 +109,21 @@ def write_npz(
             buffer = io.BytesIO()
             np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), buffer.getvalue(), zipfile.ZIP_DEFLATED)
+
+# %% ../nbs/core.ipynb #8d82927a
+def resumable_path(
+    folder: str | Path,  # usually outputs/search/STUDY or outputs/partial/STUDY
+    name: str,           # of the variant
+    *inputs: Any,        # what the work depends on: paths of files, and anything JSON can hold
+    suffix: str = "",    # such as ".log"
+) -> Path:  # FOLDER/NAME-DIGEST
+    "Where unfinished work with these inputs is kept; nothing is made."
+    digest = hashlib.blake2b(digest_size=6)
+    for item in inputs:
+        if isinstance(item, Path):
+            with item.open("rb") as file: digest.update(hashlib.file_digest(file, "sha256").digest())
+        else: digest.update(json.dumps(item, sort_keys=True).encode())
+    return Path(folder) / f"{name}-{digest.hexdigest()}{suffix}"
 
 # %% ../nbs/core.ipynb #a8b93d83
 def seed_everything(

@@ -25,8 +25,8 @@ from fer_research.pipeline.runner import declared_parameters, report_path
 PARAMS = read_params(ROOT / "params.yaml")
 FITTED = [(study, variant) for study in PARAMS if "variants" in PARAMS[study] for variant in variant_names(PARAMS, study)]
 WATCHED = ("data/", "outputs/", "presets/", "published/", "results/")  # reading below these must be declared
-FREE = ("scratch/", "outputs/search/", "outputs/times.csv")            # writing here need not be
-OPTIONAL = {"fit": {"search"}}                                         # parameters that not every variant has
+FREE = ("scratch/", "outputs/search/", "outputs/partial/", "outputs/times.csv")  # writing here need not be
+OPTIONAL = {"fit": {"search", "choose_on"}}                          # parameters that not every variant has
 METRICS = ("accuracy accuracy_low accuracy_high balanced_accuracy macro_precision macro_recall macro_f1 weighted_precision weighted_recall "
            "weighted_f1 log_loss roc_auc_ovr ece n_train n_test").split()
 AGAIN = ["prepare@fer6", "fer_boosting_features@pca", "fer_boosting_search@pca_tuned", "fer_boosting_fit@pca", "comparison"]

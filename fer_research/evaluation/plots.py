@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CMAP', 'INK', 'palette', 'axes', 'confusion_plot', 'roc_plot', 'curves_plot', 'bars_plot', 'class_counts_plot',
-           'scree_plot', 'image_grid']
+           'scree_plot', 'scatter_plot', 'image_grid']
 
 # %% ../../nbs/evaluation/plots.ipynb #227894be
 from collections.abc import Mapping, Sequence
@@ -144,6 +144,23 @@ def scree_plot(
     ax.plot(n, total[n - 1], "D", ms=7, mfc="white", mec=INK)
     ax.annotate(f"{n} components: {total[n - 1]:.1%}", (n, total[n - 1]), xytext=(8, -20), textcoords="offset points")
     ax.set(xlabel="principal components", ylabel="explained variance (fraction)", xlim=(0, None), ylim=(0, 1.02))
+    return ax
+
+# %% ../../nbs/evaluation/plots.ipynb #e4d97271
+def scatter_plot(
+    points: np.ndarray,       # (n, 2)
+    labels: Sequence[str],    # (n,) class names
+    axis_names: Sequence[str] = ("first", "second"),  # labels of the axes, with units where there are any
+    ax: Axes | None = None,   # axes to draw on
+) -> Axes:  # a point an item
+    "Items in a plane, by class."
+    ax = axes(7, 4.6, ax)
+    names = sorted(set(labels))
+    sns.scatterplot(x=points[:, 0], y=points[:, 1], hue=np.asarray(labels), style=np.asarray(labels), hue_order=names, style_order=names,
+                    palette=palette(len(names)), s=22, alpha=0.8, linewidth=0.2, ax=ax)
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    ax.set(xlabel=axis_names[0], ylabel=axis_names[1])
+    sns.despine(ax=ax)
     return ax
 
 # %% ../../nbs/evaluation/plots.ipynb #210209ea
