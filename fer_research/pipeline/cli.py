@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PROBLEMS_SHOWN', 'ROWS_SHOWN', 'app', 'data_app', 'weights_app', 'preset_app', 'OneLineErrors', 'run', 'strip',
-           'results', 'record', 'check', 'put', 'sample', 'predict', 'evaluate_command', 'list_weights', 'get', 'apply']
+           'results', 'record', 'check', 'put', 'sample', 'polymnist', 'predict', 'evaluate_command', 'list_weights',
+           'get', 'apply']
 
 # %% ../../nbs/pipeline/cli.ipynb #6837a64b
 import json, sys
@@ -151,6 +152,23 @@ def sample():
     "Draw the embedded sample anew into data/ (for those who change how it is drawn)."
     from fer_research.sample.make import write_sample
     write_sample(repo_root() / "data")
+
+# %% ../../nbs/pipeline/cli.ipynb #d161750a
+@data_app.command()
+def polymnist(
+    digits: Annotated[Path, typer.Option(help="An .npz with images, (n, 28, 28) uint8 and bright on black, and labels, 0..9; also test_images and test_labels, "
+                                              "or a seventh of each class is held out.")],
+    out: Annotated[Path, typer.Option(help="The zip to write.")] = Path("polymnist.zip"),
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of everything random: the same digits and seed give the same bytes.")] = 42,
+):
+    """Draw PolyMNIST from your own digits: each five times, over crops of five photographs, and groups.csv with the digit of every image.
+
+    Example: `fer-research data polymnist --digits mnist.npz --out polymnist.zip`"""
+    from fer_research.sample.digits import PHOTOGRAPHS, read_digits, write_polymnist
+    train, test = read_digits(digits, seed)
+    groups = write_polymnist(out, train, test, seed)
+    typer.echo(f"{out}: {len(groups)} images, each of {len(train.labels)} training and {len(test.labels)} test digits in {len(PHOTOGRAPHS)} modalities")
+    typer.echo("over crops of " + "; ".join(f"{p.name} by {p.author} ({p.licence})" for p in PHOTOGRAPHS))
 
 # %% ../../nbs/pipeline/cli.ipynb #63f7eef9
 def _tell(problems: list) -> None:
