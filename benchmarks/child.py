@@ -36,6 +36,15 @@ class Clock:
         self.cpu += sum(os.times()[:4]) - busy
 
 
+def fitted_model(
+    variant: str,  # of fer_boosting
+) -> Path:  # its folder
+    "A model that `make repro` fitted; `Skip` where it did not."
+    folder = Path(__file__).resolve().parents[1] / "outputs" / "models" / "fer_boosting" / variant
+    if not (folder / "model.json").exists(): raise Skip(f"{variant} is not fitted here; run `make repro` first")
+    return folder
+
+
 def peak_memory() -> float:
     "The most memory that this process, or a single one of its children, has had so far, in MiB."
     import resource  # not on Windows

@@ -20,7 +20,7 @@ import psutil
 from .suite import BENCHMARKS, Summary
 
 ROOT = Path(__file__).resolve().parents[1]
-LIBRARY = ("core.py", "data/*.py", "evaluation/*.py", "features/pca.py", "models/boosting.py", "models/storage.py")  # what `ours` uses
+LIBRARY = ("core.py", "data/*.py", "evaluation/*.py", "features/*.py", "models/*.py", "pipeline/predict.py")  # what `ours` uses
 CODE = {  # module of a side -> what its measurements depend on beside the data
     "source": ("benchmarks/source.py",),
     "ours": ("benchmarks/ours.py", *(f"fer_research/{name}" for name in LIBRARY)),

@@ -2,6 +2,7 @@
 
 All functions take the archive, or the folder it unpacks to.
 """
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from fer_research.data.fer6 import read_fer6
 from fer_research.evaluation.splits import Split, holdout, three_way
 from fer_research.features.pca import VariancePCA
 
-from .child import Clock
+from .child import Clock, fitted_model
 
 SIDE, SHARE, SEED = 48, 0.9, 42
+NEW_IMAGES = 1000
 TEST, VALIDATION = 0.2, 0.1  # shares of the whole, as in params.yaml
 
 
@@ -107,3 +109,42 @@ def study(path: Path, clock: Clock) -> dict:
 def study_on_source_split(path: Path, clock: Clock) -> dict:
     "The study with the source's test part, so that both meet the same faces."
     return fit_study(path, clock, source_split)
+
+
+def predict(path: Path, clock: Clock, variant: str) -> dict:
+    "New images straight from the archive, through the study's fitted model."
+    from fer_research.data.given import Images, gather
+    from fer_research.pipeline.predict import open_model, predict_images
+
+    model = open_model(fitted_model(variant))
+    names = [f"{path}/dataset/{name}" for name in read_fer6(path).items["id"][:NEW_IMAGES]]
+    with clock("predict"):
+        table, _ = predict_images(model, Images(names, gather([path]).read))
+    return {"faces": len(table), "answers": np.searchsorted(model.classes_, table["class"].to_numpy(dtype=str)).tolist()}
+
+
+def predict_components(path: Path, clock: Clock) -> dict:
+    "With the variant `pca`."
+    return predict(path, clock, "pca")
+
+
+def predict_network(path: Path, clock: Clock) -> dict:
+    "With the variant `efficientnet_lite0`."
+    return predict(path, clock, "efficientnet_lite0")
+
+
+def embed(path: Path, clock: Clock, share: float = 1.0) -> dict:
+    "The embeddings of all faces, or of the first ones."
+    from fer_research.features.embedding import Embedding
+    from fer_research.features.embedding import embed as embed_images
+
+    images, extractor = read_fer6(path), Embedding(fitted_model("efficientnet_lite0") / "extractor")
+    ids = images.items["id"].tolist()[: round(share * len(images.items))]
+    with tempfile.TemporaryDirectory(prefix="fer-benchmark-") as folder, clock("embed"):
+        values = embed_images(images.read, ids, extractor, folder).values
+    return {"faces": len(values)}
+
+
+def embed_quarter(path: Path, clock: Clock) -> dict:
+    "The embeddings of a quarter of the faces."
+    return embed(path, clock, 0.25)

@@ -102,7 +102,7 @@ def show(
     faces = {s.found["faces"] for sides in results.values() for s in sides.values() if "faces" in s.found}
     if faces and faces != {FULL_SIZE}:
         measured = ", ".join(f"{n:,}" for n in sorted(faces))
-        console.print(f"The goals of decode, components and study are set for {FULL_SIZE:,} faces; this was measured on {measured}.")
+        console.print(f"The goals of decode, components, study and embed are set for {FULL_SIZE:,} faces; this was measured on {measured}.")
 
 
 def write(
@@ -113,7 +113,7 @@ def write(
     "Write everything but the answers on single faces."
 
     def one(name: str, sides: Sides) -> dict:
-        shown = {side: s._asdict() | {"found": {k: v for k, v in s.found.items() if k not in ("test", "right")}} for side, s in sides.items()}
+        shown = {side: s._asdict() | {"found": {k: v for k, v in s.found.items() if k not in ("test", "right", "answers")}} for side, s in sides.items()}
         goals = []
         for goal in BENCHMARKS[name].goals:
             value, met = judged(goal, sides)

@@ -1,4 +1,4 @@
-"""The pipeline itself: with nothing to do, and from nothing. Both functions take the root of the repository."""
+"""The command line, and the pipeline with nothing to do and from nothing. All functions take the root of the repository."""
 import json
 import os
 import subprocess
@@ -6,9 +6,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from .child import Clock, Skip
+from PIL import Image
+
+from .child import Clock, Skip, fitted_model
 
 DVC = (sys.executable, "-m", "dvc")
+CLI = (sys.executable, "-m", "fer_research.pipeline.cli")
 
 
 def call(
@@ -22,6 +25,34 @@ def call(
     done = subprocess.run(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode: raise RuntimeError(f"{' '.join(command)}: exit code {done.returncode}\n{(done.stdout + done.stderr)[-2000:]}")
     return done.stdout
+
+
+def show_help(root: Path, clock: Clock) -> dict:
+    "`fer-research --help`."
+    with clock("fer-research --help"):
+        call(root, *CLI, "--help")
+    return {}
+
+
+def predict_one(root: Path, clock: Clock, variant: str) -> dict:
+    "`fer-research predict` of one image, from the start of the program."
+    fitted_model(variant)
+    with tempfile.TemporaryDirectory(prefix="fer-benchmark-") as folder:
+        image = Path(folder, "image.png")
+        Image.effect_noise((200, 200), 60).convert("RGB").save(image)
+        with clock(f"fer-research predict fer_boosting {variant}"):
+            call(root, *CLI, "predict", "fer_boosting", variant, str(image))
+    return {}
+
+
+def predict_one_components(root: Path, clock: Clock) -> dict:
+    "With the variant `pca`."
+    return predict_one(root, clock, "pca")
+
+
+def predict_one_network(root: Path, clock: Clock) -> dict:
+    "With the variant `efficientnet_lite0`."
+    return predict_one(root, clock, "efficientnet_lite0")
 
 
 def noop(root: Path, clock: Clock) -> dict:

@@ -1,5 +1,5 @@
-"""The source's way to its first model, step by step as published: every face by itself through Pillow, everything in double
-precision, and a full decomposition to count the components before they are computed once more.
+"""The source's way to its first two models, step by step as published: every face by itself, through Pillow, a full decomposition
+to count the components before they are computed once more, and a network that is called once an image.
 
 All functions take the folder that the archive unpacks to, as the source did.
 """
@@ -13,8 +13,9 @@ from sklearn.decomposition import PCA
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 
-from .child import Clock
+from .child import Clock, fitted_model
 
+NEW_IMAGES = 1000
 SIDE, SHARE, SEED = 48, 0.9, 42
 
 
@@ -78,3 +79,56 @@ def study(folder: Path, clock: Clock) -> dict:
     with clock("predict"):
         right = model.predict(X_test).argmax(axis=1) == y_test
     return {"faces": len(pixels), **found, "accuracy": float(right.mean()), "rounds": 500, "test": ids.tolist(), "right": right.tolist()}
+
+
+def first_files(
+    folder: Path,  # data.csv beside dataset/
+) -> list[Path]:
+    "The images that new predictions are asked for."
+    return [folder / "dataset" / name for name in pd.read_csv(folder / "data.csv", skipinitialspace=True)["path"][:NEW_IMAGES]]
+
+
+def predict_components(folder: Path, clock: Clock) -> dict:
+    "New images one at a time through scaler, PCA and LightGBM, all as fitted by the study's variant `pca`."
+    from fer_research.features.pca import load_pca  # only here: the other sides do without
+
+    model = fitted_model("pca")
+    ours = load_pca(model / "extractor" / "projection.safetensors")
+    scaler, pca = StandardScaler(), PCA()
+    scaler.mean_, scaler.scale_ = ours.mean_.astype(float), ours.scale_.astype(float)
+    pca.components_, pca.mean_, pca.whiten = ours.components_.astype(float), np.zeros(len(ours.mean_)), False
+    booster = lgb.Booster(model_file=model / "classifier.txt")
+    files = first_files(folder)
+    with clock("predict"):
+        answers = [int(booster.predict(pca.transform(scaler.transform(read_face(file)[None]))).argmax()) for file in files]
+    return {"faces": len(files), "answers": answers}
+
+
+def predict_network(folder: Path, clock: Clock) -> dict:
+    "New images one at a time through Keras' ResNet50, as published; its weights are random, which costs the same."
+    import keras
+
+    network = keras.applications.ResNet50(weights=None, include_top=False, pooling="avg")
+    classifier = lgb.LGBMClassifier(n_estimators=233, verbosity=-1).fit(np.random.default_rng(SEED).normal(size=(600, 2048)), np.arange(600) % 6)
+    files = first_files(folder)
+    one = lambda file: keras.applications.resnet50.preprocess_input(keras.utils.img_to_array(keras.utils.load_img(file, target_size=(224, 224)))[None])
+    network.predict(one(files[0]), verbose=0)  # compiles
+    with clock("predict"):
+        for file in files: classifier.predict_proba(network.predict(one(file), verbose=0))
+    return {"faces": len(files)}
+
+
+def predict_our_network(folder: Path, clock: Clock) -> dict:
+    "New images one at a time through our network in torch, the way the source calls its ViT, and the study's own classifier."
+    import torch
+
+    from fer_research.features.deep_torch import build
+    from fer_research.models.boosting import load_classifier
+
+    network, about = build("tf_efficientnet_lite0", "package")
+    classifier = load_classifier(fitted_model("efficientnet_lite0"))
+    files = first_files(folder)
+    with clock("predict"), torch.no_grad():
+        faces = (np.asarray(Image.open(file).convert("RGB").resize((about["size"],) * 2)) for file in files)
+        answers = [int(classifier.predict_proba(network(torch.from_numpy(face.copy())[None]).numpy()).argmax()) for face in faces]
+    return {"faces": len(files), "answers": answers}

@@ -71,6 +71,17 @@ def seconds(sides: Sides) -> float:
     return sides["ours"].seconds
 
 
+def memory_growth(sides: Sides) -> float:
+    "The peak of memory with all images, as a multiple of that with a quarter of them."
+    return sides["ours"].peak / sides["ours, a quarter"].peak
+
+
+def same_answers(sides: Sides) -> float:
+    "Share of the images on which both ways agree."
+    pairs = zip(sides["source"].found["answers"], sides["ours"].found["answers"], strict=True)
+    return sum(a == b for a, b in pairs) / len(sides["ours"].found["answers"])
+
+
 FASTER, LEANER = "times as fast as the source", "share of the source's peak memory"
 BENCHMARKS = {
     "decode": Benchmark(
@@ -87,6 +98,24 @@ BENCHMARKS = {
          "ours, source's split": Side("ours.study_on_source_split", "archive", once=True)},
         (Goal(FASTER, speed_up, ">=", 3), Goal(LEANER, memory_share, "<", 0.5),
          Goal("points of accuracy gained on the same faces", points_gained, ">=", -0.5))),
+    "predict": Benchmark(
+        "1,000 new images through principal components and boosted trees",
+        {"source": Side("source.predict_components", "unpacked"), "ours": Side("ours.predict_components", "archive")},
+        (Goal(FASTER, speed_up, ">=", 5), Goal("share of equal answers", same_answers, ">=", 0.995))),
+    "predict_deep": Benchmark(
+        "1,000 new images through a network and boosted trees; the source's network is ResNet50, ours EfficientNet-Lite0",
+        {"source": Side("source.predict_network", "unpacked"), "ours": Side("ours.predict_network", "archive"),
+         "our network, source's way": Side("source.predict_our_network", "unpacked")},
+        (Goal(FASTER, speed_up, ">=", 5),)),
+    "embed": Benchmark(
+        "Embeddings of all faces",
+        {"ours": Side("ours.embed", "archive"), "ours, a quarter": Side("ours.embed_quarter", "archive", once=True)},
+        (Goal("times the peak memory of a quarter of the faces", memory_growth, "<", 1.25),)),
+    "help": Benchmark("`fer-research --help`", {"ours": Side("repository.show_help", "repository")}, (Goal("seconds", seconds, "<", 1),)),
+    "predict_one": Benchmark(
+        "`fer-research predict` of one image", {"ours": Side("repository.predict_one_components", "repository"),
+                                               "ours, a network": Side("repository.predict_one_network", "repository")},
+        (Goal("seconds", seconds, "<", 4), Goal("seconds with a network", lambda sides: sides["ours, a network"].seconds, "<", 4))),
     "noop": Benchmark(
         "`dvc repro` with nothing to do", {"ours": Side("repository.noop", "repository")}, (Goal("seconds", seconds, "<", 3),)),
     "pipeline": Benchmark(

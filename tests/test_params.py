@@ -37,6 +37,8 @@ def refused(work, monkeypatch):
     ("fer_boosting.features.pca.fit_on", "test", ["'test'", "'training' or 'everything'"]),
     ("fer_boosting.variants.pca.classifier.rounds", 500.0, ["500.0", "integer"]),
     ("fer_boosting.variants.pca.classifier", {"kind": "svm"}, ["'svm'", "'neighbours'", "'lightgbm'"]),
+    ("fer_boosting.variants.efficientnet_lite0.classifier.patience", 0, ["0: ", "greater than or equal to 1"]),
+    ("fer_boosting.embed.efficientnet_lite0.precision", "fp16", ["'fp16'", "'fp32' or 'bf16'"]),
     ("fer_boosting.variants.logistic.classifier.penalties", [], ["[]", "at least 1"]),
     ("fer_boosting.tuned.pca_tuned.search.trials", 0, ["0: ", "greater than or equal to 1"]),
     ("datasets.explore.fer6.mode", "rgb", ["'rgb'", "'RGB' or 'L'"]),
@@ -61,13 +63,24 @@ def test_a_wrong_key_is_named_with_those_there_are(section, key, known, work, re
 
 @pytest.mark.parametrize(("path", "value", "named"), [
     ("fer_boosting.features.pca.split", "thirds", ["'thirds'", "sound, published"]),
-    ("fer_boosting.variants.pca.features", "deep", ["'deep'", "pca, pca_published"]),
+    ("fer_boosting.variants.pca.features", "deep", ["'deep'", "pca, pca_published, efficientnet_lite0"]),
+    ("fer_boosting.variants.efficientnet_lite0.split", "fair", ["'fair'", "sound, published"]),
     ("fer_boosting.common.dataset", "fer7", ["'fer7'", "fer6, fer2013"]),
     ("comparison.common.studies", ["kuzushiji"], ["'kuzushiji'", "fer_boosting"]),
 ], ids=str)
 def test_a_name_that_another_section_does_not_have_is_refused(path, value, named, work, refused):
     work.edit(**{path.replace(".", "__"): value})
     refused(SPLIT, path.split(".")[0], path.split(".")[-1], *named)
+
+
+def test_components_are_not_classified_on_another_split_than_theirs(work, refused):
+    work.edit(fer_boosting__variants__pca__split="published")
+    refused(SPLIT, "variants.pca.split", "'published'", "sound")
+
+
+def test_only_a_model_that_stops_early_can_stop_on_the_test_part(work, refused):
+    work.edit(fer_boosting__variants__logistic__choose_on="test")
+    refused(SPLIT, "fer_boosting.variants.logistic", "choose_on")
 
 
 def test_parts_larger_than_the_whole_are_refused(work, refused):
@@ -91,7 +104,7 @@ def test_every_mistake_has_a_line(work, monkeypatch):
 @pytest.mark.parametrize(("command", "named"), [
     (("run", "fer_bosting", "fit", "pca"), ["fer_bosting fit", "fer_boosting fit"]),
     (("run", "fer_boosting", "fitt", "pca"), ["fer_boosting fitt", "fer_boosting fit"]),
-    (("run", "fer_boosting", "fit", "cnn"), ["'cnn'", "majority, neighbours, logistic, pca, pca_published, pca_tuned"]),
+    (("run", "fer_boosting", "fit", "cnn"), ["'cnn'", "majority, neighbours, logistic, pca, pca_published, efficientnet_lite0"]),
     (("run", "fer_boosting", "split", "pca"), ["'pca'", "sound, published"]),
     (("run", "fer_boosting", "fit"), ["variant", "majority, neighbours"]),
     (("run", "comparison", "compare", "pca"), ["'pca'", "none"]),

@@ -29,7 +29,7 @@ FREE = ("scratch/", "outputs/search/", "outputs/partial/", "outputs/times.csv") 
 OPTIONAL = {"fit": {"search", "choose_on"}}                          # parameters that not every variant has
 METRICS = ("accuracy accuracy_low accuracy_high balanced_accuracy macro_precision macro_recall macro_f1 weighted_precision weighted_recall "
            "weighted_f1 log_loss roc_auc_ovr ece n_train n_test").split()
-AGAIN = ["prepare@fer6", "fer_boosting_features@pca", "fer_boosting_search@pca_tuned", "fer_boosting_fit@pca", "comparison"]
+AGAIN = ["prepare@fer6", "fer_boosting_features@pca", "fer_boosting_embed@efficientnet_lite0", "fer_boosting_search@pca_tuned", "fer_boosting_fit@pca", "comparison"]
 
 
 class Stage(NamedTuple):

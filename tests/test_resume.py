@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-FEATURES, SEARCH = "fer_boosting_features@pca", "fer_boosting_search@pca_tuned"
+FEATURES, EMBED, SEARCH = "fer_boosting_features@pca", "fer_boosting_embed@efficientnet_lite0", "fer_boosting_search@pca_tuned"
 TRIAL_STATE, REPORT = 6, 7  # operations in Optuna's journal: a trial's state, and a value on the way
 FINISHED = {1, 2}           # states: complete, pruned
 SEARCHED = "results/fer_boosting/pca_tuned/search", "outputs/reports/fer_boosting/pca_tuned/search.ipynb"
@@ -53,6 +53,20 @@ def test_a_killed_stage_leaves_no_half_file_and_is_made_again(done, reproduced):
     done.dvc("repro", FEATURES)
     assert done.listing(*outs) == whole, "other bytes, or remains of the killed run"
     assert "up to date" in done.dvc("status", FEATURES).stdout
+
+
+def test_a_killed_embedding_goes_on_with_the_images_that_are_left(done, reproduced):
+    outs = "outputs/features/fer_boosting/efficientnet_lite0", "outputs/reports/fer_boosting/efficientnet_lite0/embed.ipynb"
+    partial = done.root / "outputs" / "partial" / "fer_boosting"
+    with killed(done, "--force", "--single-item", EMBED):
+        first = wait_for(lambda: next(partial.glob("*/00000.npz"), None), 240, "the first images")
+    written = first.stat().st_mtime_ns
+    with done.start("python", "-m", "dvc", "repro", EMBED, output=subprocess.DEVNULL) as process:
+        wait_for(lambda: next(partial.glob("*/00001.npz"), None), 240, "the next images")
+        assert first.stat().st_mtime_ns == written, "the first images were embedded again"
+    assert process.returncode == 0
+    assert done.listing(*outs) == reproduced.listing(*outs)
+    assert not done.listing("outputs/partial"), "remains that are of no use any more"
 
 
 def operations(journal: Path) -> list[dict]:

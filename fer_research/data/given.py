@@ -6,7 +6,6 @@
 __all__ = ['Readers', 'Images', 'read_csv', 'gather', 'labelled']
 
 # %% ../../nbs/data/given.ipynb #b414ced8
-import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -52,7 +51,8 @@ def read_csv(
     try: table = pd.read_csv(path, dtype=str, skipinitialspace=True, keep_default_na=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error: raise InputError(f"{path}: not a CSV table ({error})") from None
     table.columns = table.columns.str.strip()
-    if not {"pixels", "path"} & set(table.columns): raise InputError(f"{path}: expected a column `pixels` or `path`; it has {', '.join(map(repr, table.columns))}")
+    if not {"pixels", "path"} & set(table.columns):
+        raise InputError(f"{path}: expected a column `pixels` or `path`; it has {', '.join(map(repr, table.columns))}")
     return table
 
 

@@ -93,9 +93,11 @@ def export(
     size = about["size"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing warns of Python numbers, which here are constants
-        graph = openvino.convert_model(network, example_input=torch.zeros(2, size, size, 3, dtype=torch.uint8), input=[openvino.PartialShape([-1, size, size, 3])])
+        example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+        graph = openvino.convert_model(network, example_input=example, input=[openvino.PartialShape([-1, size, size, 3])])
     graph.set_friendly_name(about["model"])
-    for number, operation in enumerate(graph.get_ordered_ops()): operation.set_friendly_name(f"{operation.get_type_name()}_{number}")  # not by a counter of the process
+    for number, operation in enumerate(graph.get_ordered_ops()):  # otherwise named by a counter of the process
+        operation.set_friendly_name(f"{operation.get_type_name()}_{number}")
     Path(folder).mkdir(parents=True, exist_ok=True)
     openvino.save_model(graph, Path(folder) / "network.xml", compress_to_fp16=False)
     write_json(Path(folder) / "extractor.json", {"kind": Embedding.kind, "precision": precision, **about})

@@ -54,7 +54,8 @@ def check_digest(
 ) -> str:  # the digest
     "The digest of a file; `InputError` where it is another than expected."
     found = digest_of(path)
-    if expected and found != expected: raise InputError(f"{path}: its SHA-256 begins with {found[:12]}, expected {expected[:12]}; remove the file and fetch it again")
+    if expected and found != expected:
+        raise InputError(f"{path}: its SHA-256 begins with {found[:12]}, expected {expected[:12]}; remove the file and fetch it again")
     return found
 
 # %% ../../nbs/features/weights.ipynb #ff145aa5
@@ -108,7 +109,8 @@ def get_weights(
     "Fetch a model's weights into `weights/`; `InputError` within ten seconds where the hub cannot be reached."
     import timm
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-    if not timm.is_model(model): raise InputError(f"{model}: no model of timm has this name; close ones: {', '.join(timm.list_models(f'*{model[:6]}*')[:5]) or 'none'}")
+    if not timm.is_model(model):
+        raise InputError(f"{model}: no model of timm has this name; close ones: {', '.join(timm.list_models(f'*{model[:6]}*')[:5]) or 'none'}")
     repository = timm.get_pretrained_cfg(model).hf_hub_id
     if not repository: raise InputError(f"{model}: timm knows no pretrained weights of it")
     try:

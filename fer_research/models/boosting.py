@@ -10,11 +10,10 @@ __all__ = ['PARTS', 'REPORT_EVERY', 'CLASSIFIERS', 'Part', 'read_parts', 'Fitted
 # %% ../../nbs/models/boosting.ipynb #e0bdf1af
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import lightgbm as lgb
 import numpy as np
-import optuna
 import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.dummy import DummyClassifier
@@ -27,6 +26,8 @@ from sklearn.preprocessing import StandardScaler
 from ..core import InputError, atomic
 from ..evaluation.calibration import fit_temperature
 from .storage import load_estimator, save_estimator
+
+if TYPE_CHECKING: import optuna  # whoever predicts needs no search
 
 # %% ../../nbs/models/boosting.ipynb #e75588a4
 class Part(NamedTuple):
@@ -169,20 +170,21 @@ REPORT_EVERY = 25  # rounds
 
 
 def validation_accuracy(
-    trial: optuna.Trial,  # its parameters are options of LightGBM
+    trial: "optuna.Trial",  # its parameters are options of LightGBM
     train: Part,          # to learn from
     validation: Part,     # to score on
     seed: int,            # of bagging and feature sampling
     rounds: int,          # at most
 ) -> float:  # the highest validation accuracy of any round
     "Objective of a search over LightGBM's parameters; `TrialPruned` where the trial is stopped early."
+    from optuna import TrialPruned
     accuracies: list[float] = []
 
     def report(env):
         accuracies.append(1 - env.evaluation_result_list[0][2])
         if len(accuracies) % REPORT_EVERY: return
         trial.report(max(accuracies), len(accuracies) // REPORT_EVERY)
-        if trial.should_prune(): raise optuna.TrialPruned
+        if trial.should_prune(): raise TrialPruned
 
     _booster(rounds, seed, 1, trial.params | {"metric": "multi_error"}).fit(*train, eval_X=(validation.X,), eval_y=(validation.y,), callbacks=[report])
     return max(accuracies)

@@ -10,7 +10,6 @@ import io, re, zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import skops.io
 from sklearn.base import BaseEstimator
 
 from ..core import InputError, atomic
@@ -35,7 +34,8 @@ def save_estimator(
     estimator: BaseEstimator,  # fitted
 ) -> None:
     "Write a fitted scikit-learn estimator."
-    with atomic(path) as t: t.write_bytes(_numbered(skops.io.dumps(estimator)))
+    from skops.io import dumps  # imports all of scikit-learn, and torch with it where there is one
+    with atomic(path) as t: t.write_bytes(_numbered(dumps(estimator)))
 
 
 def load_estimator(
@@ -43,7 +43,8 @@ def load_estimator(
     trusted: Sequence[str] = (),  # full names of our own types that may be rebuilt
 ) -> BaseEstimator:
     "Read an estimator; `InputError` where the file asks for a type that is not trusted."
+    from skops.io import get_untrusted_types, load
     path = Path(path)
-    unknown = set(skops.io.get_untrusted_types(file=path)) - set(trusted)
+    unknown = set(get_untrusted_types(file=path)) - set(trusted)
     if unknown: raise InputError(f"{path}: holds types that are not trusted: {', '.join(sorted(unknown))}")
-    return skops.io.load(path, trusted=list(trusted))
+    return load(path, trusted=list(trusted))

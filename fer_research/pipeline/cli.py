@@ -179,7 +179,8 @@ def _tell(problems: list) -> None:
 
 def _responsible(study: str) -> None:
     "What a prediction on faces is not, where a study is about them."
-    if study.startswith("fer"): typer.echo("An expression is not an emotion, and these models are often wrong: read nbs/guide/responsible_use.ipynb before you use them.", err=True)
+    if study.startswith("fer"):
+        typer.echo("An expression is not an emotion, and these models are often wrong: read nbs/guide/responsible_use.ipynb before you use them.", err=True)
 
 
 @app.command(no_args_is_help=True)
@@ -210,7 +211,8 @@ def _show_predictions(table) -> None:
     classes = list(table.columns[3:])
     if len(table) > ROWS_SHOWN:
         counts = table["class"].value_counts()
-        return _show(["class", "images", "share"], [[name, n, f"{n / len(table):.1%}"] for name, n in counts.items()], f"{len(table):,} images; --out FILE.csv or --json has each")
+        rows = [[name, n, f"{n / len(table):.1%}"] for name, n in counts.items()]
+        return _show(["class", "images", "share"], rows, f"{len(table):,} images; --out FILE.csv or --json has each")
     shown = classes if len(classes) <= 8 else []
     rows = [[row["id"], row["class"], f"{row['probability']:.3f}", *(f"{row[name]:.3f}" for name in shown)] for _, row in table.iterrows()]
     _show(["image", "class", "probability", *shown], rows)
@@ -220,7 +222,7 @@ def _show_predictions(table) -> None:
 def evaluate_command(
     study: Annotated[str, typer.Argument(help="Study, such as fer_boosting.")],
     variant: Annotated[str, typer.Argument(help="Fitted variant, such as pca.")],
-    data: Annotated[Path, typer.Argument(help="Labelled images: a data set as published, a CSV table with path and label, or a folder or zip with one sub-folder a class.")],
+    data: Annotated[Path, typer.Argument(help="A data set as published, a CSV table with path and label, or one sub-folder a class.")],
     part: Annotated[str | None, typer.Option(help="Official part to take, where there are some; the last one by default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
 ):

@@ -112,7 +112,8 @@ class Variant(Strict):
 
     @model_validator(mode="after")
     def _stop_only(self):
-        if self.choose_on == "test" and not getattr(self.classifier, "patience", None): raise ValueError("choose_on: test is for a lightgbm with patience alone")
+        if self.choose_on == "test" and not getattr(self.classifier, "patience", None):
+            raise ValueError("choose_on: test is for a lightgbm with patience alone")
         return self
 
 
