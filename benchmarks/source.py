@@ -123,7 +123,7 @@ def predict_our_network(folder: Path, clock: Clock) -> dict:
     import torch
 
     from fer_research.features.deep_torch import build
-    from fer_research.models.boosting import load_classifier
+    from fer_research.models.storage import load_classifier
 
     network, about = build("tf_efficientnet_lite0", "package")
     classifier = load_classifier(fitted_model("efficientnet_lite0"))

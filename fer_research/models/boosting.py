@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'REPORT_EVERY', 'CLASSIFIERS', 'Part', 'read_parts', 'Fitted', 'fit_majority', 'fit_neighbours',
-           'fit_logistic', 'scaled_losses', 'fit_lightgbm', 'validation_accuracy', 'fit_classifier', 'LoadedBooster',
-           'save_classifier', 'load_classifier']
+           'fit_logistic', 'scaled_losses', 'fit_lightgbm', 'validation_accuracy', 'fit_classifier']
 
 # %% ../../nbs/models/boosting.ipynb #e0bdf1af
 from collections.abc import Sequence
@@ -23,9 +22,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ..core import InputError, atomic
+from ..core import InputError
 from ..evaluation.calibration import fit_temperature
-from .storage import load_estimator, save_estimator
 
 if TYPE_CHECKING: import optuna  # whoever predicts needs no search
 
@@ -203,39 +201,3 @@ def fit_classifier(
     "Fit the classifier of that name; `InputError` for an unknown one."
     if kind not in CLASSIFIERS: raise InputError(f"classifier {kind!r}: expected one of {', '.join(CLASSIFIERS)}")
     return CLASSIFIERS[kind](train, validation, seed, **options)
-
-# %% ../../nbs/models/boosting.ipynb #d8761dd0
-class LoadedBooster:
-    "Boosted trees read from LightGBM's text format."
-    def __init__(
-        self,
-        path: str | Path,  # `classifier.txt`
-    ):
-        self.booster_ = lgb.Booster(model_file=str(path))
-
-    def predict_proba(
-        self,
-        X: np.ndarray,  # (n, d) features
-    ) -> np.ndarray:  # (n, k) probabilities
-        "Probability of each class."
-        return self.booster_.predict(X, num_threads=1)
-
-
-def save_classifier(
-    folder: str | Path,        # where the model lives
-    estimator: BaseEstimator,  # fitted
-) -> None:
-    "Write a classifier as `classifier.txt` (LightGBM) or `classifier.skops`."
-    folder = Path(folder)
-    if isinstance(estimator, lgb.LGBMClassifier):
-        with atomic(folder / "classifier.txt") as t: estimator.booster_.save_model(str(t))
-    else: save_estimator(folder / "classifier.skops", estimator)
-
-
-def load_classifier(
-    folder: str | Path,  # written by `save_classifier`
-):  # with `predict_proba`
-    "Read a classifier; no code in the file is run."
-    folder = Path(folder)
-    if (folder / "classifier.txt").exists(): return LoadedBooster(folder / "classifier.txt")
-    return load_estimator(folder / "classifier.skops")

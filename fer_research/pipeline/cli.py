@@ -35,7 +35,8 @@ class OneLineErrors(TyperGroup):
 
 
 app = typer.Typer(name="fer-research", cls=OneLineErrors, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown",
-                  help="Five published studies of small image classification, reproduced, corrected and beaten.")
+                  help="Five published studies of small image classification, reproduced, corrected and beaten.",
+                  epilog="Exit codes: 0, done; 1, done but for some input that is named; 2, cannot be done, the reason in one line.")
 data_app = typer.Typer(no_args_is_help=True, help="Check data sets, and put others in their place.")
 weights_app = typer.Typer(no_args_is_help=True, help="Pretrained weights of networks: what is there, and how to get others.")
 preset_app = typer.Typer(no_args_is_help=True, help="Sets of overrides for params.yaml.")
