@@ -215,7 +215,7 @@ def _show_predictions(table) -> None:
         rows = [[name, n, f"{n / len(table):.1%}"] for name, n in counts.items()]
         return _show(["class", "images", "share"], rows, f"{len(table):,} images; --out FILE.csv or --json has each")
     shown = classes if len(classes) <= 8 else []
-    rows = [[row["id"], row["class"], f"{row['probability']:.3f}", *(f"{row[name]:.3f}" for name in shown)] for _, row in table.iterrows()]
+    rows = [["/".join(Path(row["id"]).parts[-2:]), row["class"], f"{row['probability']:.3f}", *(f"{row[name]:.3f}" for name in shown)] for _, row in table.iterrows()]
     _show(["image", "class", "probability", *shown], rows)
 
 
