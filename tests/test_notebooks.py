@@ -1,8 +1,8 @@
 "The notebooks are the source: they pass their own tests, give exactly the modules that are committed, and are stored clean."
+import os
 import posixpath
 import re
 import shutil
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
@@ -99,9 +99,10 @@ def test_links_lead_somewhere(path):
 @pytest.mark.slow
 @pytest.mark.parametrize("path", STUDIES)
 def test_a_study_notebook_runs_on_its_defaults_and_writes_to_scratch(path, done):
-    before, started = done.listing("data", "nbs", "outputs", "results"), time.monotonic()
+    computed = lambda: os.times().children_user + os.times().children_system  # the same on a busy machine
+    before, started = done.listing("data", "nbs", "outputs", "results"), computed()
     done.run("jupyter", "execute", path, PYTHONPATH=str(done.root))
-    assert time.monotonic() - started < 120
+    assert 1 < computed() - started < 2 * 120, "more than two minutes on two cores"
     assert done.listing("data", "nbs", "outputs", "results") == before and done.listing("scratch")
 
 
