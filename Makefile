@@ -57,8 +57,8 @@ endif
 test: data ## run all tests (ARGS goes to pytest: ARGS="-k packaging", ARGS="-m slow")
 	python -m pytest $(ARGS)
 
-lab: setup ## open the notebooks in JupyterLab, on this machine only
-	jupyter lab --ip=127.0.0.1 nbs/index.ipynb
+lab: setup ## open the notebooks in JupyterLab, on this machine only (ARGS goes to it: ARGS=--no-browser)
+	JUPYTER_CONFIG_DIR="$(CURDIR)/.jupyter" PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" jupyter lab $(ARGS)
 
 bench: data ## measure the sources' ways against ours (FER6=path of the real FER-6 archive)
 	python -m benchmarks $(if $(FER6),--fer6 "$(FER6)")

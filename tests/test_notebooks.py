@@ -1,4 +1,8 @@
 "The notebooks are the source: they pass their own tests, give exactly the modules that are committed, and are stored clean."
+import os
+import posixpath
+import re
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
@@ -75,3 +79,36 @@ def test_a_notebook_has_the_path_of_its_module(path):
     (module,) = [line.split()[-1] for cell in cells(path, "code") for line in cell.source.splitlines() if line.startswith("#| default_exp")]
     assert path == f"nbs/{module.replace('.', '/')}.ipynb"
     assert (ROOT / "fer_research" / f"{module.replace('.', '/')}.py").is_file()
+
+
+def links(path: str) -> set[str]:
+    "Where the relative links of a notebook lead, seen from the root."
+    found = (link for cell in cells(path, "markdown") for link in re.findall(r"\]\((?![a-z]+:|#)([^)#\s]+)", cell.source))
+    return {posixpath.normpath(posixpath.join(posixpath.dirname(path), link)) for link in found}
+
+
+def test_the_index_leads_to_every_study_notebook():
+    assert set(STUDIES) <= links("nbs/index.ipynb")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS)
+def test_links_lead_somewhere(path):
+    assert not {link for link in links(path) if not (ROOT / link).exists()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", STUDIES)
+def test_a_study_notebook_runs_on_its_defaults_and_writes_to_scratch(path, done):
+    computed = lambda: os.times().children_user + os.times().children_system  # the same on a busy machine
+    before, started = done.listing("data", "nbs", "outputs", "results"), computed()
+    done.run("jupyter", "execute", path, PYTHONPATH=str(done.root))
+    assert 1 < computed() - started < 2 * 120, "more than two minutes on two cores"
+    assert done.listing("data", "nbs", "outputs", "results") == before and done.listing("scratch")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", STUDIES)
+def test_a_study_notebook_says_what_to_run_first(path, work):
+    shutil.rmtree(work.root / "data")
+    stopped = work.run("jupyter", "execute", path, check=False, PYTHONPATH=str(work.root))
+    assert stopped.returncode and re.search(r"run `(dvc|make) [^`]+`", stopped.stderr), stopped.stderr[-2000:]

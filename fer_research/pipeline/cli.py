@@ -71,11 +71,23 @@ def _show(columns: list[str], rows: list[list], title: str | None = None) -> Non
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
+def _show_changes(against: str, table, as_markdown: bool) -> None:
+    "Print the rows that differ from another revision's."
+    from fer_research.pipeline.compare import changed_rows, comparison_at, markdown_table
+    changed = changed_rows(comparison_at(against, repo_root()), table)
+    columns, rows = list(changed), changed.to_numpy().tolist()
+    if not rows: typer.echo(f"No row of the comparison differs from {against}.")
+    elif as_markdown: typer.echo(markdown_table(columns, rows))
+    else: _show(columns, rows, f"{against} → here")
+
+
 @app.command()
 def results(
     as_json: Annotated[bool, typer.Option("--json", help="Print results/comparison.json.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--md", help="Print Markdown.")] = False,
+    against: Annotated[str | None, typer.Option(help="Print only the rows that differ from this git revision, such as main.")] = None,
 ):
-    "Print the comparison of all variants.\n\nExample: `fer-research results --json | jq .fer_boosting`"
+    "Print the comparison of all variants.\n\nExamples: `fer-research results --json | jq .fer_boosting`, `fer-research results --against main`"
     import pandas as pd
 
     from fer_research.core import made_by
@@ -84,6 +96,8 @@ def results(
         typer.echo(made_by(folder / "comparison.json", "make repro").read_text())
         return
     table = pd.read_csv(made_by(folder / "comparison.csv", "make repro"))
+    if against: return _show_changes(against, table, as_markdown)
+    if as_markdown: return typer.echo((folder / "comparison.md").read_text(), nl=False)
     interval = "{0.accuracy:.3f} ({0.accuracy_low:.3f} to {0.accuracy_high:.3f})".format
     rows = [[r.study, r.variant + (" *" if r.best else ""), r.role, interval(r), f"{r.macro_f1:.3f}", r.n_test] for r in table.itertuples()]
     _show(["study", "variant", "protocol", "accuracy (95 %)", "macro F1", "test"], rows, (folder / "comparison.md").read_text().splitlines()[0])

@@ -6,7 +6,7 @@
 __all__ = ['readme']
 
 # %% ../../nbs/pipeline/readme.ipynb #5acda42b
-import re
+import posixpath, re
 from pathlib import Path
 
 import nbformat
@@ -15,6 +15,14 @@ from nbconvert import MarkdownExporter
 
 from ..core import atomic, repo_root
 from .runner import ThisEnvironment
+
+# %% ../../nbs/pipeline/readme.ipynb #5988c9c2
+def _seen_from_root(
+    text: str,    # Markdown
+    folder: str,  # where its relative links start
+) -> str:  # the same, links starting at the root
+    "Rewrite relative links; addresses and anchors stay."
+    return re.sub(r"\]\((?![a-z]+:|#)([^)\s]+)\)", lambda link: f"]({posixpath.normpath(posixpath.join(folder, link[1]))})", text)
 
 # %% ../../nbs/pipeline/readme.ipynb #b6d10f73
 def readme(
@@ -26,6 +34,7 @@ def readme(
     NotebookClient(notebook, kernel_manager_class=ThisEnvironment, resources={"metadata": {"path": str(root)}}).execute()
     notebook.cells = [cell for cell in notebook.cells if cell.cell_type != "raw"]
     text = MarkdownExporter(exclude_input=True).from_notebook_node(notebook)[0]
+    text = _seen_from_root(text, "nbs")
     note = "<!-- Made from nbs/index.ipynb by `make readme`: edit that. -->"
     return note + '\n\n' + re.sub(r'\n{3,}', '\n\n', text).strip() + '\n'
 
