@@ -229,7 +229,8 @@ def _show_predictions(table) -> None:
         rows = [[name, n, f"{n / len(table):.1%}"] for name, n in counts.items()]
         return _show(["class", "images", "share"], rows, f"{len(table):,} images; --out FILE.csv or --json has each")
     shown = classes if len(classes) <= 8 else []
-    rows = [["/".join(Path(row["id"]).parts[-2:]), row["class"], f"{row['probability']:.3f}", *(f"{row[name]:.3f}" for name in shown)] for _, row in table.iterrows()]
+    short = lambda name: "/".join(Path(name).parts[-2:])
+    rows = [[short(row["id"]), row["class"], *(f"{row[name]:.3f}" for name in ["probability", *shown])] for _, row in table.iterrows()]
     _show(["image", "class", "probability", *shown], rows)
 
 
