@@ -22,7 +22,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ..core import InputError
+from ..core import InputError, progress
 from ..evaluation.calibration import fit_temperature
 
 if TYPE_CHECKING: import optuna  # whoever predicts needs no search
@@ -137,7 +137,7 @@ def fit_lightgbm(
     model, history = _boosted(train, validation, _booster(rounds, seed, threads, options), patience)
     if not len(validation.y): return Fitted(model, {}, history)
     best = history.loc[history["val_loss" if patience else "val_scaled_loss"].idxmin()]
-    if refit: model = _booster(int(best["round"]), seed, threads, options).fit(*train.joined(validation))
+    if refit: model = _booster(int(best["round"]), seed, threads, options).fit(*train.joined(validation), callbacks=[_bar(int(best["round"]))])
     return Fitted(model, {"rounds": int(best["round"]), "val_accuracy": best["val_accuracy"], "val_loss": best["val_loss"]}, history)
 
 
@@ -145,13 +145,19 @@ def _boosted(train: Part, validation: Part, model: lgb.LGBMClassifier, patience:
     "The model fitted to the training part, and how it did after each round."
     curves: dict = {}
     parts = {"train": train} | ({"validation": validation} if len(validation.y) else {})
-    callbacks = [lgb.record_evaluation(curves)]
+    callbacks = [lgb.record_evaluation(curves), _bar(model.n_estimators)]
     if patience and len(validation.y): callbacks.append(lgb.early_stopping(patience, first_metric_only=True, verbose=False))
     model.fit(*train, eval_X=tuple(p.X for p in parts.values()), eval_y=tuple(p.y for p in parts.values()), eval_names=list(parts),
               eval_metric=["multi_logloss", "multi_error"], callbacks=callbacks)
     history = _history(curves)
     if len(validation.y) and not patience: history["val_scaled_loss"] = scaled_losses(model.booster_, validation)
     return model, history
+
+
+def _bar(rounds: int):
+    "A callback that moves a progress bar by a round."
+    steps = iter(progress(range(rounds), "boosting", unit="round"))
+    return lambda _: next(steps, None)
 
 
 def _history(curves: dict) -> pd.DataFrame:
