@@ -24,7 +24,7 @@ $(error STUDY=$(STUDY) is unknown; the studies are: $(STUDIES))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data repro test lab bench sample lock readme export clean
+.PHONY: help setup data repro test lab docs bench sample lock readme export clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -59,6 +59,9 @@ test: data ## run all tests (ARGS goes to pytest: ARGS="-k packaging", ARGS="-m 
 
 lab: setup ## open the notebooks in JupyterLab, on this machine only (ARGS goes to it: ARGS=--no-browser)
 	JUPYTER_CONFIG_DIR="$(CURDIR)/.jupyter" PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" jupyter lab $(ARGS)
+
+docs: data ## build the documentation into site/, from the notebooks and the reports of `make repro`
+	@python -m fer_research.pipeline.site
 
 bench: data ## measure the sources' ways against ours (FER6=path of the real FER-6 archive)
 	python -m benchmarks $(if $(FER6),--fer6 "$(FER6)")
