@@ -26,7 +26,7 @@ PARAMS = read_params(ROOT / "params.yaml")
 FITTED = [(study, variant) for study in PARAMS if "variants" in PARAMS[study] for variant in variant_names(PARAMS, study)]
 WATCHED = ("data/", "outputs/", "presets/", "published/", "results/")  # reading below these must be declared
 FREE = ("scratch/", "outputs/search/", "outputs/partial/", "outputs/times.csv")  # writing here need not be
-OPTIONAL = {"fit": {"search", "choose_on"}}                          # parameters that not every variant has
+OPTIONAL = {("fer_boosting", "fit"): {"search", "choose_on"}}         # parameters that not every variant has
 METRICS = ("accuracy accuracy_low accuracy_high balanced_accuracy macro_precision macro_recall macro_f1 weighted_precision weighted_recall "
            "weighted_f1 log_loss roc_auc_ovr ece n_train n_test").split()
 AGAIN = ["prepare@fer6", "fer_boosting_features@pca", "fer_boosting_embed@efficientnet_lite0", "fer_boosting_search@pca_tuned", "fer_boosting_fit@pca", "comparison"]
@@ -77,7 +77,7 @@ def test_params_are_the_notebooks_parameters(stages):
     for study, step, variant in runs(stages).values():
         given = set(step_parameters(PARAMS, study, step, variant)) | {"write_to"}
         declared = set(declared_parameters(ROOT / "nbs" / "studies" / study / f"{step}.ipynb"))
-        assert given | OPTIONAL.get(step, set()) == declared, f"{study} {step} {variant}"
+        assert given | OPTIONAL.get((study, step), set()) == declared, f"{study} {step} {variant}"
 
 
 def test_a_stage_depends_on_the_modules_that_its_notebook_imports(stages):
@@ -167,7 +167,7 @@ def test_a_variant_writes_its_metrics(study, variant, reproduced):
 @pytest.mark.parametrize(("study", "variant"), FITTED)
 def test_predictions_are_those_of_the_test_part(study, variant, reproduced):
     section = PARAMS[study]["tuned" if variant in PARAMS[study].get("tuned", {}) else "variants"][variant]
-    split = PARAMS[study]["features"][section["features"]]["split"]
+    split = section["split"]
     table = pd.read_csv(reproduced.root / "outputs" / "prepared" / study / f"{split}.csv", dtype=str, keep_default_na=False).query("part == 'test'")
     metrics = json.loads((reproduced.root / "results" / study / variant / "metrics.json").read_text())
     arrays = np.load(reproduced.root / "outputs" / "predictions" / study / f"{variant}.npz", allow_pickle=False)

@@ -17,9 +17,9 @@ from .faces import write_fer2013, write_fer6
 # %% ../../nbs/sample/make.ipynb #cba68750
 VERSION = 1  # of the drawing; raise it when the pictures change
 SAMPLES = {
-    "fer6": (write_fer6, "fer6.zip", "Drawn faces in the form of FER-6"),
-    "fer2013": (write_fer2013, "fer2013.zip", "Drawn faces in the form of FER2013"),
-}
+    "fer6": (write_fer6, "fer6.zip", "Drawn faces in the form of FER-6", "Apache-2.0"),
+    "fer2013": (write_fer2013, "fer2013.zip", "Drawn faces in the form of FER2013", "Apache-2.0"),
+}  # name -> what writes a file, from path, number and seed; its name; title and licence for sources.yaml
 
 
 def write_sample(
@@ -28,10 +28,10 @@ def write_sample(
     seed: int = 42,    # of all drawing
 ) -> None:
     "Draw every sample, and say in sources.yaml what it is."
-    for name, (write, file, title) in progress(SAMPLES.items(), "drawing", len(SAMPLES), "set"):
+    for name, (write, file, title, licence) in progress(SAMPLES.items(), "drawing", len(SAMPLES), "set"):
         path = Path(data) / name / file
         write(path, n, seed)
         images = READERS[name](path)
         counts = class_counts(images.items).sort_values("label").set_index("label")["count"].to_dict()
-        write_source(name, {"origin": "sample", "file": file, "title": title, "from": "fer_research.sample.faces", "licence": "Apache-2.0", "version": VERSION,
+        write_source(name, {"origin": "sample", "file": file, "title": title, "from": write.__module__, "licence": licence, "version": VERSION,
                             "classes": images.classes, "counts": counts, "may_show": True}, data)
