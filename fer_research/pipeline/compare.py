@@ -7,10 +7,11 @@ __all__ = ['MEASURES', 'SHOWN', 'HEADINGS', 'COMPARED', 'results_table', 'beside
            'markdown_table', 'as_markdown', 'write_comparison', 'comparison_at', 'changed_rows']
 
 # %% ../../nbs/pipeline/compare.ipynb #dfd82313
-import io, json, subprocess
+import io, json, re, subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -83,11 +84,13 @@ HEADINGS = ["study", "variant", "protocol", "accuracy, % (95 % interval)", "bala
 
 
 def markdown_table(
-    headings: Sequence[str],
-    rows: Iterable[Sequence[str]],
-) -> str:
-    "A Markdown table, without a line end."
-    return "\n".join(f"| {' | '.join(row)} |" for row in (headings, ["---"] * len(headings), *rows))
+    headings: Sequence[str],        # one for each column
+    rows: Iterable[Iterable[Any]],  # as many values each
+) -> str:  # Markdown, without a line end
+    "A table; a bar in a value does not end its cell, one in code is left to the reader of Markdown."
+    plain = lambda text: re.sub(r"\|(?=(?:[^`]*`[^`]*`)*[^`]*$)", "&#124;", text)  # those with an even number of backticks behind them
+    line = lambda values: "| " + " | ".join(plain(str(value)) for value in values) + " |"
+    return "\n".join([line(headings), line(["---"] * len(headings)), *map(line, rows)])
 
 
 def as_markdown(

@@ -17,10 +17,10 @@ from dvc.repo import Repo
 from ..core import made_by
 from ..data.sources import read_sources
 from ..evaluation.published import citation
-from .compare import as_markdown, beside_published, data_line, results_table
+from .compare import as_markdown, beside_published, data_line, markdown_table, results_table
 from .params import read_params, variant_names
 from .records import record_markdown, records
-from .reference import fenced, markdown_table
+from .reference import fenced
 
 # %% ../../nbs/pipeline/overview.ipynb #86b6da6a
 class Report(NamedTuple):

@@ -21,11 +21,12 @@ from ruamel.yaml import YAML
 
 from ..core import InputError, repo_root
 from ..data.sources import read_sources
+from .compare import markdown_table
 from .overview import Report, datasets_page, reports, studies_page, study_page, study_title
 from .pages import Places, executed_once, front_matter, page_of, relink, shown_cells
 from .params import read_params
 from .readme import readme
-from .reference import fenced, markdown_table, public_names
+from .reference import fenced, public_names
 
 # %% ../../nbs/pipeline/site.ipynb #7633b660
 TEXTS = {"CONTRIBUTING.md": "project/contributing.md", "CHANGELOG.md": "project/changelog.md",
