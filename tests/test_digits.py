@@ -238,7 +238,8 @@ def test_an_interrupted_run_leaves_nothing_and_keeps_what_was_there(tmp_path):
     save(tmp_path / "mine.npz", images=IMAGES, labels=LABELS)
     (tmp_path / "out.zip").write_text("the old one")
     process = subprocess.Popen([sys.executable, "-m", "fer_research.pipeline.cli", "data", "polymnist", "--digits", "mine.npz", "--out", "out.zip"],
-                               cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                               cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))  # which a test run in the background does without
     end = time.monotonic() + 60
     while not any(path.stat().st_size > 100_000 for path in tmp_path.glob(".out-*.zip")):
         assert process.poll() is None and time.monotonic() < end, "it did not begin to write"
