@@ -229,7 +229,7 @@ def test_search_leads_to_a_page(site, browser):
 
 
 @pytest.mark.parametrize("page", ["index.html", "studies/fer_boosting/index.html", "studies/fer_boosting/pca/fit.html", "studies/datasets/fer6/explore.html",
-                                  "api/evaluation/statistics.html", "project/licence.html"])
+                                  "guide/data_cards.html", "guide/concepts.html", "api/evaluation/statistics.html", "project/licence.html"])
 def test_a_page_fits_a_phone(site, browser, page):
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
     browser.get((site.folder / page).as_uri())
