@@ -216,6 +216,13 @@ def test_quartos_settings_are_those_that_nbdev_writes(work):
     assert work.git("status", "--porcelain") == ""
 
 
+@pytest.mark.slow
+def test_nbdev_prepares_every_notebook_for_quarto(work):
+    work.run("python", "-W", "ignore", "-c", "from nbdev.serve import proc_nbs; proc_nbs('nbs', n_workers=0)")
+    names = lambda folder: {path.relative_to(folder) for path in folder.rglob("*.ipynb")}
+    assert names(work.root / "_proc") == names(work.root / "nbs")
+
+
 # --- in the browser -------------------------------------------------------------------------------------------------
 
 def test_search_leads_to_a_page(site, browser):
