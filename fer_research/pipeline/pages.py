@@ -150,9 +150,14 @@ def front_matter(
     return dict(re.findall(r"^(\w+):[ \t]*(.*)$", raw[0], re.M)) if raw else {}
 
 
+def _only_imports(nodes: list[ast.stmt]) -> bool:
+    "Whether statements import and do nothing else, be it under a condition."
+    return all(isinstance(node, ast.Import | ast.ImportFrom) or (isinstance(node, ast.If) and _only_imports(node.body)) for node in nodes)
+
+
 def _exported(code: str, level: int, address: str) -> str:
     "The entries of an exported cell, then its code."
-    if all(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.parse(code).body): return ""
+    if _only_imports(ast.parse(code).body): return ""
     folded = ["<summary>Source</summary>", fenced(code, "python"), f"[In the repository]({address})", "</details>"]
     return "\n\n".join([reference(code, level), '<details class="source" markdown data-search-exclude>', *folded]).strip()
 

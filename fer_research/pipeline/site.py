@@ -77,6 +77,7 @@ def places_of(
     files = {file: page for file, (page, _) in names.items() if page in own.values()}
     listed = [name for _, several in names.values() for name in several]
     symbols = {name: f"{page}#{name}" for page, several in names.values() for name in several if listed.count(name) == 1}
+    symbols |= {file[:-3].replace("/", "."): page for file, page in files.items()}  # modules, by their dotted names
     return Places(root, _files_on_the_web(root), {"README.md": "index.md"} | TEXTS | own | files, symbols)
 
 # %% ../../nbs/pipeline/site.ipynb #eab07dd1
