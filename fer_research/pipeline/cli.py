@@ -159,7 +159,7 @@ def put(
     problems = [*images.problems, *decoded.problems]
     typer.echo(f"{name}: {len(decoded.table)} images in {len(images.classes)} classes, {len(problems)} entries that cannot be used")
     for problem in problems[:PROBLEMS_SHOWN]: typer.echo(f"  {problem.file}: {problem.reason}")
-    typer.echo("now: dvc add data && dvc repro    back: git checkout data.dvc dvc.lock results && dvc checkout")
+    typer.echo("now: dvc add data && dvc repro    back: git restore data.dvc dvc.lock results; dvc checkout || dvc repro")
 
 
 @data_app.command()
