@@ -4,6 +4,7 @@ All functions take the archive, or the folder it unpacks to.
 """
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -123,14 +124,7 @@ def predict(path: Path, clock: Clock, variant: str) -> dict:
     return {"faces": len(table), "answers": np.searchsorted(model.classes_, table["class"].to_numpy(dtype=str)).tolist()}
 
 
-def predict_components(path: Path, clock: Clock) -> dict:
-    "With the variant `pca`."
-    return predict(path, clock, "pca")
-
-
-def predict_network(path: Path, clock: Clock) -> dict:
-    "With the variant `efficientnet_lite0`."
-    return predict(path, clock, "efficientnet_lite0")
+predict_components, predict_network = partial(predict, variant="pca"), partial(predict, variant="efficientnet_lite0")
 
 
 def embed(path: Path, clock: Clock, share: float = 1.0) -> dict:
@@ -145,6 +139,4 @@ def embed(path: Path, clock: Clock, share: float = 1.0) -> dict:
     return {"faces": len(values)}
 
 
-def embed_quarter(path: Path, clock: Clock) -> dict:
-    "The embeddings of a quarter of the faces."
-    return embed(path, clock, 0.25)
+embed_quarter = partial(embed, share=0.25)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -45,14 +46,7 @@ def predict_one(root: Path, clock: Clock, variant: str) -> dict:
     return {}
 
 
-def predict_one_components(root: Path, clock: Clock) -> dict:
-    "With the variant `pca`."
-    return predict_one(root, clock, "pca")
-
-
-def predict_one_network(root: Path, clock: Clock) -> dict:
-    "With the variant `efficientnet_lite0`."
-    return predict_one(root, clock, "efficientnet_lite0")
+predict_one_components, predict_one_network = partial(predict_one, variant="pca"), partial(predict_one, variant="efficientnet_lite0")
 
 
 def noop(root: Path, clock: Clock) -> dict:

@@ -99,7 +99,7 @@ def weights_file(
     return path, digest_of(path)
 
 # %% ../../nbs/features/weights.ipynb #c0ff0514
-TIMEOUT = 8  # seconds without an answer
+TIMEOUT = 4  # seconds without an answer; importing timm takes as long once more
 
 
 def get_weights(
