@@ -33,7 +33,8 @@ def write_vectors(
     check: bool = False,    # whether they only show that the pipeline runs
 ) -> None:
     "Write `ids.npy`, `labels.npy`, `features.npy` and `about.json`; `InputError` where their lengths differ."
-    if not len(id) == len(label) == len(values): raise InputError(f"{folder}: {len(id)} ids, {len(label)} labels and {len(values)} vectors: expected the same number")
+    if not len(id) == len(label) == len(values):
+        raise InputError(f"{folder}: {len(id)} ids, {len(label)} labels and {len(values)} vectors: expected the same number")
     arrays = {"ids": np.array(id, dtype=str), "labels": np.array(label, dtype=str), "features": np.asarray(values, dtype=np.float32)}
     for name, array in arrays.items():
         with atomic(Path(folder) / f"{name}.npy") as t: np.save(t, array, allow_pickle=False)
