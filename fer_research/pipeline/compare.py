@@ -110,8 +110,8 @@ def as_markdown(
     percent = lambda value: "" if pd.isna(value) else f"{100 * value:.1f}"
     rows = []
     for row in table.itertuples():
-        figures = [f"{percent(row.accuracy)} ({percent(row.accuracy_low)} to {percent(row.accuracy_high)})", percent(row.balanced_accuracy), percent(row.macro_f1)]
-        if row.role == "check": figures = ["only a check that the pipeline runs", "", ""]
+        interval = f"{percent(row.accuracy)} ({percent(row.accuracy_low)} to {percent(row.accuracy_high)})"
+        figures = [interval, percent(row.balanced_accuracy), percent(row.macro_f1)] if row.role != "check" else ["only shows that the pipeline runs", "", ""]
         rows.append([row.study, f"**{row.variant}**" if row.best else row.variant, row.role, *figures, percent(row.published)])
     return f"{title}\n\n{markdown_table(HEADINGS, rows)}\n"
 
