@@ -89,8 +89,10 @@ def _boosted(train: Part, validation: Part, model: lgb.LGBMClassifier, patience:
     if patience and len(validation.y): callbacks.append(lgb.early_stopping(patience, first_metric_only=True, verbose=False))
     model.fit(*train, eval_X=tuple(p.X for p in parts.values()), eval_y=tuple(p.y for p in parts.values()), eval_names=list(parts),
               eval_metric=["multi_logloss", "multi_error"], callbacks=callbacks)
-    history = _history(curves).head(model.booster_.current_iteration())  # a round that finds nothing to split is recorded, but leaves no trees
-    if len(validation.y) and not patience: history["val_scaled_loss"] = scaled_losses(model.booster_, validation)
+    history = _history(curves)
+    if len(validation.y) and not patience:
+        losses = scaled_losses(model.booster_, validation)
+        history = history.head(len(losses)).assign(val_scaled_loss=losses)  # a last round that found nothing to split is recorded, but has no trees
     return model, history
 
 
