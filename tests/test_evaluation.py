@@ -166,6 +166,20 @@ def test_tables_agree_with_the_numbers(tmp_path):
     assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
 
+@pytest.mark.parametrize("n, k", [(500, 6), (40, 6), (300, 2), (5, 3)])
+def test_confusions_are_the_largest_counts_off_the_diagonal(n, k):
+    y, proba, classes = faces(n, k)
+    table, pairs = metrics.per_class(y, proba, classes).set_index("class"), metrics.confusion(y, proba, classes)
+    for name, row in table.iterrows():
+        answers = pairs.predicted[pairs.actual == name]
+        wrong = answers[answers != name].value_counts()
+        assert (row.support, row.right) == (len(answers), (answers == name).sum())
+        counts = [row[f"count_{i}"] for i in (1, 2, 3) if not pd.isna(row[f"count_{i}"])]
+        assert counts == sorted(wrong, reverse=True)[:3]
+        for i, count in enumerate(counts, 1):
+            assert wrong[row[f"confused_{i}"]] == count and row[f"percent_{i}"] == pytest.approx(100 * count / len(answers))
+
+
 def test_failed_evaluation_writes_nothing(tmp_path):
     y, proba, classes = faces(20)
     with pytest.raises(ValueError, match="val_loss"): metrics.write_evaluation(tmp_path / "new", y, proba, classes, val_loss=float("nan"))
