@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from ..core import InputError, repo_root, write_csv, write_json
 from ..data.sources import read_sources
-from .compare import as_markdown, beside_published, paired_tests, results_table
+from .compare import as_markdown, beside_published, only_results, paired_tests, results_table
 from .params import read_params, variant_names
 
 # %% ../../nbs/pipeline/records.ipynb #0411d72f
@@ -73,7 +73,8 @@ def record(
     write_json(fresh / "source.json", {"dataset": dataset, **read_sources(root / "data")[dataset]})
     write_json(fresh / "machine.json", machine())
     write_csv(fresh / "times.csv", _last_times(root, study))
-    write_csv(fresh / "paired_tests.csv", paired_tests(study, variant_names(params, study), root))
+    kept = only_results(results_table(study, variant_names(params, study), root))
+    write_csv(fresh / "paired_tests.csv", paired_tests(study, kept["variant"].tolist(), root))
     shutil.rmtree(target, ignore_errors=True)
     fresh.rename(target)
     return target
@@ -104,7 +105,7 @@ def record_markdown(
     variants = variant_names(YAML(typ="safe").load(folder / "params.yaml"), study)
     kind = {"real": "the real data set", "standin": "a stand-in of real pictures", "sample": "the drawn sample"}[source["origin"]]
     title = f"`{name}`: {sum(source['counts'].values()):,} images, {kind}" + (f" ({source['title']})" if source.get("title") else "")
-    return as_markdown(beside_published(results_table(study, variants, folder), source["origin"]), title)
+    return as_markdown(beside_published(only_results(results_table(study, variants, folder)), source["origin"]), title)
 
 
 def records_markdown(
