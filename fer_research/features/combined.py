@@ -34,7 +34,7 @@ class Extractor(Protocol):
 EXTRACTORS = {
     "pixels": "fer_research.features.pca:PixelComponents",
     "network": "fer_research.features.embedding:Embedding",
-    "timm": "fer_research.features.deep_torch:TorchEmbedding",
+    "timm": "fer_research.features.deep_torch:TimmEmbedding",
     "joined": "fer_research.features.combined:Joined",
     "reduced": "fer_research.features.combined:Reduced",
 }
