@@ -148,8 +148,8 @@ COMPARED = {"accuracy": "accuracy, %", "balanced_accuracy": "balanced, %", "macr
 def _written(
     table: pd.DataFrame,  # a comparison
 ) -> pd.DataFrame:  # text, a row for each study and variant
-    "The figures of a comparison as one writes them."
-    table = table.set_index(["study", "variant"])[list(COMPARED)]
+    "The figures of a comparison as one writes them; a check has none."
+    table = only_results(table).set_index(["study", "variant"])[list(COMPARED)]
     percent = table.drop(columns="best").map(lambda share: "" if pd.isna(share) else f"{100 * share:.1f}")
     return percent.assign(best=np.where(table["best"], "yes", "no")).rename(columns=COMPARED)
 
