@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TAUS', 'WEIGHTS', 'Probabilities', 'read_probabilities', 'adjusted', 'Adjustment', 'fit_adjustment', 'vote',
-           'Weighing', 'fit_weights', 'shared', 'same_split']
+           'Weighing', 'fit_weights', 'shared', 'same_split', 'recall_changes', 'balanced_gain']
 
 # %% ../../nbs/models/combined.ipynb #2343e161
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from sklearn.metrics import accuracy_score, log_loss, recall_score
 
 from ..core import InputError, made_by
 from ..evaluation.metrics import Predictions, read_predictions
+from ..evaluation.statistics import bootstrap, holm, mcnemar
 
 # %% ../../nbs/models/combined.ipynb #80a9af22
 class Probabilities(NamedTuple):
@@ -126,3 +127,34 @@ def same_split(
                              f"such as {leak[0]}")
     parts = [shared(*pair) for pair in zip(first, second, strict=True)]
     return Probabilities(*(pair[0] for pair in parts)), Probabilities(*(pair[1] for pair in parts))
+
+# %% ../../nbs/models/combined.ipynb #fb628729
+def recall_changes(
+    before: Predictions,
+    after: Predictions,      # of the same items, in the same order
+    classes: Sequence[str],  # names, in the order of the probabilities
+) -> pd.DataFrame:  # a row a class that occurs: class, support, recall before and after (fractions), gained and lost (items), p
+    "Which classes a second model finds better, and which worse."
+    right = [part.proba.argmax(axis=1) == part.y_true for part in (before, after)]
+    rows = {}
+    for number in np.unique(before.y_true):
+        old, new = (answers[before.y_true == number] for answers in right)
+        paired = mcnemar(new, old)
+        rows[classes[number]] = {"support": len(old), "before": old.mean(), "after": new.mean(), "gained": paired.b, "lost": paired.c, "p": paired.p}
+    table = pd.DataFrame(rows.values()).assign(**{"class": list(rows)})
+    return table.assign(p=holm(dict(enumerate(table["p"]))).values())[["class", *table.columns[:-1]]]
+
+
+def balanced_gain(
+    before: Predictions,
+    after: Predictions,  # of the same items, in the same order
+) -> tuple[float, float, float]:  # difference, lower and upper bound of its 95 % interval, fractions
+    "How much higher the balanced accuracy of a second model is, with a bootstrap interval over items."
+    won = (after.proba.argmax(axis=1) == before.y_true).astype(int) - (before.proba.argmax(axis=1) == before.y_true)
+    k = before.proba.shape[1]
+
+    def gain(y, won):
+        counts = np.bincount(y, minlength=k)
+        return (np.bincount(y, won, k)[counts > 0] / counts[counts > 0]).mean()
+
+    return float(gain(before.y_true, won)), *bootstrap(gain, before.y_true, won)
