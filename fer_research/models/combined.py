@@ -71,7 +71,7 @@ def fit_adjustment(
 
 def _scores(y_true: np.ndarray, proba: np.ndarray) -> dict[str, float]:
     "How good probabilities are on the validation part."
-    answers = proba.argmax(axis=1)
+    answers, proba = proba.argmax(axis=1), proba / proba.sum(axis=1, keepdims=True)
     return {"val_balanced_accuracy": recall_score(y_true, answers, labels=np.unique(y_true), average="macro"), "val_accuracy": accuracy_score(y_true, answers),
             "val_loss": log_loss(y_true, proba, labels=range(proba.shape[1]))}
 
