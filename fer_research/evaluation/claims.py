@@ -51,8 +51,9 @@ def equal(
 ) -> Claim:
     "A claim of a value that does not hold where the interval excludes it, and holds where a narrow one includes it."
     low, high = measured[1:]
-    verdict = FAILS if not low <= value <= high else HOLDS if high - low <= width else OPEN
-    return Claim(claim, source, quantity, measured[0], low, high, f"holds if an interval no wider than {width:g} includes {value:g}, does not if it excludes it", verdict)
+    verdict = FAILS if low > value or high < value else HOLDS if high - low <= width else OPEN
+    rule = f"holds if the interval includes {value:g} and is no wider than {width:g}, does not if it excludes it"
+    return Claim(claim, source, quantity, measured[0], low, high, rule, verdict)
 
 # %% ../../nbs/evaluation/claims.ipynb #a2e6e1bd
 def claims_table(
