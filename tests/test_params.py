@@ -40,6 +40,11 @@ def refused(work, monkeypatch):
     ("fer_boosting.variants.efficientnet_lite0.classifier.patience", 0, ["0: ", "greater than or equal to 1"]),
     ("fer_boosting.embed.efficientnet_lite0.precision", "fp16", ["'fp16'", "'fp32' or 'bf16'"]),
     ("fer_boosting.variants.logistic.classifier.penalties", [], ["[]", "at least 1"]),
+    ("fer_boosting.embed.resnet50.resize", "lanczos", ["'lanczos'", "'nearest', 'bilinear' or 'bicubic'"]),
+    ("fer_boosting.embed.resnet50.images", 0, ["0: ", "greater than or equal to 1"]),
+    ("fer_boosting.embed.vit_base_patch16.pool", "max", ["'max'", "'token', 'mean' or 'both'"]),
+    ("fer_boosting.heads.resnet50.mlp.hidden", 0, ["0: ", "greater than or equal to 1"]),
+    ("fer_boosting.reduce.vit_base_patch16_100.components", 0.9, ["0.9", "integer"]),
     ("fer_boosting.tuned.pca_tuned.search.trials", 0, ["0: ", "greater than or equal to 1"]),
     ("datasets.explore.fer6.mode", "rgb", ["'rgb'", "'RGB' or 'L'"]),
     ("datasets.explore.fer6.size", 4, ["4: ", "greater than or equal to 8"]),
@@ -65,6 +70,9 @@ def test_a_wrong_key_is_named_with_those_there_are(section, key, known, work, re
     ("fer_boosting.features.pca.split", "thirds", ["'thirds'", "sound, published"]),
     ("fer_boosting.variants.pca.features", "deep", ["'deep'", "pca, pca_published, efficientnet_lite0"]),
     ("fer_boosting.variants.efficientnet_lite0.split", "fair", ["'fair'", "sound, published"]),
+    ("fer_boosting.join.resnet50_vit.second", "vit", ["'vit'", "pca, pca_published"]),
+    ("fer_boosting.adjust.efficientnet_lite0_adjusted.of", "efficientnet", ["'efficientnet'", "majority, neighbours"]),
+    ("fer_boosting.analyse.resnet50.rival", "mlp", ["'mlp'", "resnet50_mlp"]),
     ("fer_boosting.common.dataset", "fer7", ["'fer7'", "fer6, fer2013"]),
     ("comparison.common.studies", ["kuzushiji"], ["'kuzushiji'", "fer_boosting"]),
 ], ids=str)
@@ -76,6 +84,21 @@ def test_a_name_that_another_section_does_not_have_is_refused(path, value, named
 def test_components_are_not_classified_on_another_split_than_theirs(work, refused):
     work.edit(fer_boosting__variants__pca__split="published")
     refused(SPLIT, "variants.pca.split", "'published'", "sound")
+
+
+def test_features_that_were_joined_with_components_keep_their_split(work, refused):
+    work.edit(fer_boosting__join__resnet50_vit__second="pca_published")
+    refused(SPLIT, "variants.resnet50_vit.split", "'sound'", "published")
+
+
+def test_two_variants_cannot_share_a_folder(work, refused):
+    work.edit(fer_boosting__adjust__resnet50_lda={"of": "pca"})
+    refused(SPLIT, "two variants are called resnet50_lda")
+
+
+def test_only_a_network_of_timm_runs_in_torch(work, refused):
+    work.edit(fer_boosting__embed__resnet50__engine="torch")
+    refused(SPLIT, "fer_boosting.embed.resnet50", "engine", "timm")
 
 
 def test_only_a_model_that_stops_early_can_stop_on_the_test_part(work, refused):
@@ -104,7 +127,7 @@ def test_every_mistake_has_a_line(work, monkeypatch):
 @pytest.mark.parametrize(("command", "named"), [
     (("run", "fer_bosting", "fit", "pca"), ["fer_bosting fit", "fer_boosting fit"]),
     (("run", "fer_boosting", "fitt", "pca"), ["fer_boosting fitt", "fer_boosting fit"]),
-    (("run", "fer_boosting", "fit", "cnn"), ["'cnn'", "majority, neighbours, logistic, pca, pca_published, efficientnet_lite0"]),
+    (("run", "fer_boosting", "fit", "cnn"), ["'cnn'", "majority, neighbours, logistic, pca, pca_published, resnet50"]),
     (("run", "fer_boosting", "split", "pca"), ["'pca'", "sound, published"]),
     (("run", "fer_boosting", "fit"), ["variant", "majority, neighbours"]),
     (("run", "comparison", "compare", "pca"), ["'pca'", "none"]),
@@ -143,16 +166,21 @@ def test_in_a_terminal_it_is_the_same(work):
 
 # --- presets --------------------------------------------------------------------------------------------------------
 
+def leaves(tree, path=()) -> dict[tuple, object]:
+    "The values of nested sections by their paths."
+    if not isinstance(tree, dict) or not tree: return {path: tree}
+    return {key: value for name, section in tree.items() for key, value in leaves(section, (*path, name)).items()}
+
+
 def test_a_preset_changes_its_values_and_nothing_else(work, monkeypatch):
     monkeypatch.chdir(work.root)
     path, yaml = work.root / "params.yaml", YAML(typ="safe")
-    text, params = path.read_text(), yaml.load(path)
+    text, params, preset = path.read_text(), leaves(yaml.load(path)), leaves(yaml.load(work.root / "presets" / "published.yaml"))
     assert CliRunner().invoke(app, ("preset", "apply", "published")).exit_code == 0
-    params["fer_boosting"]["tuned"]["pca_tuned"]["search"]["trials"] = 50
-    assert yaml.load(path) == params
+    assert set(preset) < set(params) and leaves(yaml.load(path)) == params | preset
     assert re.findall(r"#.*", path.read_text()) == re.findall(r"#.*", text)
     changed = [(old, new) for old, new in zip(text.splitlines(), path.read_text().splitlines(), strict=True) if old != new]
-    assert len(changed) == 1
+    assert len(changed) == len({key[:3] for key in preset}), "a line for each variant"
 
 
 @pytest.mark.parametrize(("text", "named"), [

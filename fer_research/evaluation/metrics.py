@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['AVERAGED', 'checked', 'refuse', 'calibration_table', 'expected_calibration_error', 'roc_auc_by_class', 'thinned',
-           'roc', 'evaluate', 'per_class', 'confusion', 'write_evaluation', 'Predictions', 'write_predictions',
-           'read_predictions', 'paired_answers']
+           'roc', 'evaluate', 'confusions', 'per_class', 'confusion', 'write_evaluation', 'Predictions',
+           'write_predictions', 'read_predictions', 'paired_answers']
 
 # %% ../../nbs/evaluation/metrics.ipynb #13847256
 import zipfile
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import accuracy_score, log_loss, precision_recall_fscore_support, recall_score, roc_auc_score, roc_curve
+from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, precision_recall_fscore_support, recall_score, roc_auc_score, roc_curve
 
 from ..core import InputError, write_csv, write_metrics, write_npz
 from .statistics import wilson
@@ -128,15 +128,32 @@ def evaluate(
     return {name: value if name == "n_test" else float(value) for name, value in metrics.items()}
 
 # %% ../../nbs/evaluation/metrics.ipynb #c0e3278e
+def confusions(
+    counts: np.ndarray,      # (k, k) items by true (row) and predicted class (column)
+    classes: Sequence[str],  # (k,) class names
+    most: int = 3,           # how many confusions of each class
+) -> pd.DataFrame:  # a row a class: `confused_1`, `count_1`, `percent_1` and so on; empty where there are no more
+    "The classes that each class is most often mistaken for, in per cent of its items; the first in the list at a tie."
+    rows = []
+    for c, row in enumerate(counts):
+        wrong = [other for other in np.argsort(-row, kind="stable") if other != c and row[other]][:most]
+        rows.append({f"{name}_{i}": value for i, other in enumerate(wrong, 1)
+                     for name, value in (("confused", classes[other]), ("count", row[other]), ("percent", 100 * row[other] / row.sum()))})
+    columns = [f"{name}_{i}" for i in range(1, most + 1) for name in ("confused", "count", "percent")]
+    return pd.DataFrame(rows, columns=columns).astype({name: "Int64" for name in columns if name.startswith("count")})
+
+# %% ../../nbs/evaluation/metrics.ipynb #7a64582d
 def per_class(
     y_true: Sequence[int],   # (n,) class numbers
     proba: np.ndarray,       # (n, k) probabilities
     classes: Sequence[str],  # (k,) class names
-) -> pd.DataFrame:  # columns `class`, `precision`, `recall`, `f1`, `support` (items), `roc_auc` (NaN where undefined)
-    "Precision, recall, F1, support and ROC AUC of each class."
+) -> pd.DataFrame:  # `class`, `precision`, `recall`, `f1`, `support`, `right` (items), `roc_auc` (NaN where undefined), and the columns of `confusions`
+    "Precision, recall (the accuracy within the class), F1, items, right answers, ROC AUC and most frequent confusions of each class."
     y, p = checked(y_true, proba, classes)
     values = precision_recall_fscore_support(y, p.argmax(1), labels=range(len(classes)), zero_division=0)
-    return pd.DataFrame({"class": list(classes), **dict(zip((*AVERAGED, "support"), values, strict=True)), "roc_auc": roc_auc_by_class(y, p)})
+    counts = confusion_matrix(y, p.argmax(1), labels=range(len(classes)))
+    table = pd.DataFrame({"class": list(classes), **dict(zip((*AVERAGED, "support"), values, strict=True))})
+    return table.assign(right=counts.diagonal(), roc_auc=roc_auc_by_class(y, p)).join(confusions(counts, classes))
 
 
 def confusion(

@@ -19,7 +19,7 @@ from ..core import made_by, repo_root
 from ..data.sources import read_sources
 from ..evaluation.statistics import wilson
 from .compare import markdown_table
-from .params import variant_names
+from .params import entry_of, variant_names
 from .records import records
 
 # %% ../../nbs/pipeline/cards.ipynb #645f88bb
@@ -92,12 +92,14 @@ def settings(
     variant: str,     # such as "pca"
 ) -> dict[str, Any]:  # path in params.yaml -> its value
     "All that params.yaml says of a variant."
-    sections = {name: section for name, section in params[study].items() if name != "common"}
-    fitted = {name: sections.pop(name) for name in ("variants", "tuned") if name in sections}
-    place, entry = next((f"{study}.{name}.{variant}", section[variant]) for name, section in fitted.items() if variant in section)
-    named = {f"{study}.{name}.{value}": section[value] for value in entry.values() if isinstance(value, str)
-             for name, section in sections.items() if value in section}
-    return {f"{study}.common": params[study]["common"], place: entry} | named
+    place, entry = entry_of(params, study, variant)
+    found = {f"{study}.common": params[study]["common"], place: entry}
+    for field in ("of", "first", "second"):
+        if field in entry: found |= settings(params, study, entry[field])
+    for field, sections in (("split", ["split"]), ("features", ["features", "embed", "join", "reduce"])):
+        found |= {f"{study}.{name}.{entry[field]}": params[study][name][entry[field]] for name in sections
+                  if field in entry and entry[field] in params[study].get(name, {})}
+    return found
 
 # %% ../../nbs/pipeline/cards.ipynb #e0f8aba0
 MEASURED = {"balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1", "weighted_f1": "weighted F1", "roc_auc_ovr": "ROC AUC, one against the rest",
@@ -163,10 +165,11 @@ def model_card(
 
 
 def _fitted(folder: Path) -> list[tuple[str, str]]:
-    "Study and variant of what params.yaml names and results/ has."
+    "Study and variant of what params.yaml names and results/ has, checks of the pipeline left out."
     params = YAML(typ="safe", pure=True).load(folder / "params.yaml")
     named = [(study, variant) for study in params for variant in variant_names(params, study)]
-    return [(study, variant) for study, variant in named if (folder / "results" / study / variant / "metrics.json").exists()]
+    files = {pair: folder.joinpath("results", *pair, "metrics.json") for pair in named}
+    return [pair for pair, file in files.items() if file.exists() and "pipeline_check" not in json.loads(file.read_text())]
 
 
 def model_cards(

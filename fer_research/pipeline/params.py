@@ -7,7 +7,7 @@ __all__ = ['Share', 'Count', 'Penalties', 'KINDS', 'Classifier', 'HEADS', 'SECTI
            'Split', 'PixelFeatures', 'Embed', 'Join', 'Reduce', 'NoOptions', 'Linear', 'Dense', 'Majority',
            'Neighbours', 'Logistic', 'Discriminant', 'Perceptron', 'Boosting', 'Heads', 'Variant', 'Search', 'Tuned',
            'Adjust', 'Vote', 'Analyse', 'Vit', 'FerBoosting', 'CompareCommon', 'Comparison', 'Params', 'read_params',
-           'check_params', 'step_parameters', 'variant_names', 'split_of', 'apply_preset']
+           'check_params', 'step_parameters', 'variant_names', 'entry_of', 'split_of', 'apply_preset']
 
 # %% ../../nbs/pipeline/params.ipynb #5172d8ea
 from collections.abc import Collection, Mapping
@@ -403,18 +403,27 @@ def variant_names(
     return [*section.get("variants", {}), *heads, *(key for name in ("tuned", "adjust", "vote") for key in section.get(name, {}))]
 
 
+def entry_of(
+    params: Mapping,  # the content of params.yaml
+    study: str,       # such as "fer_boosting"
+    variant: str,     # one of `variant_names`
+) -> tuple[str, Mapping]:  # its path in params.yaml, and what stands there
+    "What params.yaml says of a fitted variant."
+    section = params[study]
+    for name in ("variants", "tuned", "adjust", "vote"):
+        if variant in section.get(name, {}): return f"{study}.{name}.{variant}", section[name][variant]
+    key = variant.rpartition("_")[0]
+    return f"{study}.heads.{key}", section["heads"][key]
+
+
 def split_of(
     params: Mapping,  # the content of params.yaml
     study: str,       # such as "fer_boosting"
     variant: str,     # one of `variant_names`
 ) -> str:
     "The split that a variant was fitted and tested on."
-    section = params[study]
-    for name in ("variants", "tuned"):
-        if variant in section.get(name, {}): return section[name][variant]["split"]
-    if variant in section.get("adjust", {}): return split_of(params, study, section["adjust"][variant]["of"])
-    if variant in section.get("vote", {}): return split_of(params, study, section["vote"][variant]["first"])
-    return section["heads"][variant.rpartition("_")[0]]["split"]
+    entry = entry_of(params, study, variant)[1]
+    return entry["split"] if "split" in entry else split_of(params, study, entry.get("of") or entry["first"])
 
 # %% ../../nbs/pipeline/params.ipynb #005eec52
 def apply_preset(
