@@ -2,6 +2,7 @@
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -13,11 +14,16 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from fer_research.core import InputError
+from fer_research.data.archive import decode_chunks
+from fer_research.data.fer6 import read_fer6
 from fer_research.data.prepared import load_split
+from fer_research.data.vectors import read_vectors
+from fer_research.features.combined import open_extractor
 from fer_research.pipeline.cli import app
 from fer_research.pipeline.predict import load
 
-VARIANTS = "pca", "efficientnet_lite0"
+VARIANTS = "pca", "efficientnet_lite0", "efficientnet_lite0_adjusted", "efficientnet_lite0_pca_vote"
 STUDY = "fer_boosting"
 
 
@@ -96,6 +102,46 @@ def test_one_image_gets_the_same_answer_as_among_many(model):
     images = [COLOUR.rotate(angle) for angle in range(0, 360, 12)]
     together = model.predict_proba(images)
     np.testing.assert_allclose([model.predict_proba([image])[0] for image in images], together, atol=1e-5)
+
+
+# --- what a model refers to -----------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("features", ["pca", "efficientnet_lite0", "efficientnet_lite0_100", "resnet50_vit"])
+def test_an_extractor_gives_the_vectors_that_were_stored(features, reproduced):
+    folder = reproduced.root / "outputs" / "features" / STUDY / features
+    vectors, extractor = read_vectors(folder), open_extractor(folder / "extractor")
+    images = read_fer6(reproduced.root / "data" / "fer6" / "fer6.zip")
+    (decoded,) = decode_chunks(images.read, vectors.id[:5].tolist(), extractor.views)
+    np.testing.assert_allclose(extractor.transform(*decoded.images), vectors.values[:5], rtol=1e-3, atol=1e-3)
+
+
+@pytest.fixture
+def outputs(reproduced, tmp_path) -> Path:
+    "A folder with the models, and the features as far as models need them, away from everything else."
+    shutil.copy(reproduced.root / "params.yaml", tmp_path)
+    for kind, ignored in (("models", ()), ("features", ("*.npy",))):
+        shutil.copytree(reproduced.root / "outputs" / kind, tmp_path / "outputs" / kind, ignore=shutil.ignore_patterns(*ignored))
+    return tmp_path
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_model_works_in_another_place(variant, outputs, reproduced):
+    assert load(STUDY, variant, outputs).predict_proba([COLOUR]).tolist() == load(STUDY, variant, reproduced.root).predict_proba([COLOUR]).tolist()
+
+
+@pytest.mark.parametrize(("variant", "features", "stage"), [
+    ("pca", "pca", "features"), ("efficientnet_lite0_pca_vote", "efficientnet_lite0", "embed"), ("resnet50_vit", "resnet50_vit", "join"),
+    ("efficientnet_lite0_proposal", "efficientnet_lite0_100", "reduce"), ("resnet50_vit", "vit_base_patch16", "embed"),
+])
+def test_features_that_are_gone_are_told_of_with_their_stage(variant, features, stage, outputs):
+    shutil.rmtree(outputs / "outputs" / "features" / STUDY / features)
+    with pytest.raises(InputError, match=f"{features}/extractor: no extractor of features there; `dvc repro {STUDY}_{stage}@{features}` makes it"):
+        load(STUDY, variant, outputs)
+
+
+def test_a_model_that_another_is_made_of_may_be_gone(outputs):
+    shutil.rmtree(outputs / "outputs" / "models" / STUDY / "pca")
+    with pytest.raises(InputError, match=f"pca: no model there; `make repro STUDY={STUDY}`"): load(STUDY, "efficientnet_lite0_pca_vote", outputs)
 
 
 # --- the command line -----------------------------------------------------------------------------------------------

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['CMAP', 'INK', 'palette', 'axes', 'confusion_plot', 'roc_plot', 'curves_plot', 'bars_plot', 'class_counts_plot',
-           'scree_plot', 'scatter_plot', 'image_grid']
+           'scree_plot', 'ranking_plot', 'histogram_plot', 'grid_plot', 'bands_plot', 'scatter_plot', 'image_grid']
 
 # %% ../../nbs/evaluation/plots.ipynb #227894be
+import itertools
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -144,6 +145,75 @@ def scree_plot(
     ax.plot(n, total[n - 1], "D", ms=7, mfc="white", mec=INK)
     ax.annotate(f"{n} components: {total[n - 1]:.1%}", (n, total[n - 1]), xytext=(8, -20), textcoords="offset points")
     ax.set(xlabel="principal components", ylabel="explained variance (fraction)", xlim=(0, None), ylim=(0, 1.02))
+    return ax
+
+# %% ../../nbs/evaluation/plots.ipynb #c33d44d3
+def ranking_plot(
+    values: pd.Series,       # value of each name, in the order of the bars
+    measure: str,            # label of the axis, with its unit
+    ax: Axes | None = None,  # axes to draw on
+) -> Axes:  # horizontal bars, the first on top
+    "Names with a value each."
+    ax = axes(6, 1 + 0.2 * len(values), ax)
+    ax.barh(np.arange(len(values)), values, height=0.7, color=palette(3)[1])
+    ax.set(xlabel=measure, ylabel=values.index.name or "", yticks=np.arange(len(values)), yticklabels=values.index, ylim=(len(values) - 0.5, -0.5))
+    sns.despine(ax=ax)
+    return ax
+
+
+def histogram_plot(
+    values: Sequence[float],  # (n,)
+    measure: str,             # label of the axis, with its unit
+    count: str,               # what is counted, for the other axis
+    bins: int = 50,           # of equal width
+    ax: Axes | None = None,   # axes to draw on
+) -> Axes:  # the histogram, its mean as a dashed line
+    "How values are distributed."
+    ax = axes(6, 3.6, ax)
+    ax.hist(values, bins=bins, color=palette(3)[2], edgecolor="white", linewidth=0.3)
+    ax.axvline(np.mean(values), color=INK, ls="--", label=f"mean {np.mean(values):.4g}")
+    ax.legend(frameon=False)
+    ax.set(xlabel=measure, ylabel=count)
+    sns.despine(ax=ax)
+    return ax
+
+
+def grid_plot(
+    values: Sequence[float],  # (d,), one a dimension, any number of them
+    measure: str,             # label of the colours, with its unit
+    ax: Axes | None = None,   # axes to draw on
+) -> Axes:  # a map as square as can be, row by row, blank after the last value
+    "One value a dimension, as a map."
+    columns = int(np.ceil(np.sqrt(len(values))))
+    rows = -(-len(values) // columns)
+    grid = np.full(rows * columns, np.nan)
+    grid[: len(values)] = values
+    ax = axes(7, 6 * rows / columns + 0.3, ax)
+    ticks = {"xticklabels": max(1, columns // 7), "yticklabels": max(1, rows // 7)}
+    sns.heatmap(pd.DataFrame(grid.reshape(rows, columns), index=np.arange(rows) * columns), ax=ax, cmap=CMAP, square=True, cbar_kws={"label": measure}, **ticks)
+    ax.set(xlabel="dimension, added to that of the row", ylabel="first dimension of the row")
+    return ax
+
+# %% ../../nbs/evaluation/plots.ipynb #e6997622
+def bands_plot(
+    table: pd.DataFrame,     # a row a point; columns x, `by`, `value`, `low`, `high`
+    x: str,                  # column of the horizontal axis
+    by: str,                 # column that says which line a point belongs to
+    labels: tuple[str, str],  # of the axes, with units
+    log: bool = False,       # logarithmic horizontal axis, labelled at the points
+    ax: Axes | None = None,  # axes to draw on
+) -> Axes:  # lines and bands
+    "Values with 95 % intervals along an axis."
+    ax = axes(7, 4, ax)
+    names = list(dict.fromkeys(table[by]))
+    for name, colour, dash, mark in zip(names, palette(len(names)), itertools.cycle(("-", "--", ":", "-.")), itertools.cycle("osD^"), strict=False):
+        line = table[table[by] == name].sort_values(x)
+        ax.plot(line[x], line["value"], dash, marker=mark, ms=4, color=colour, label=name)
+        ax.fill_between(line[x], line["low"], line["high"], color=colour, alpha=0.15, lw=0)
+    if log: ax.set_xscale("log"); ax.xaxis.set_major_formatter("{x:g}")
+    ax.legend(frameon=False, title="band: 95 % interval", loc="upper left", bbox_to_anchor=(1, 1))
+    ax.set(xlabel=labels[0], ylabel=labels[1])
+    sns.despine(ax=ax)
     return ax
 
 # %% ../../nbs/evaluation/plots.ipynb #e4d97271
