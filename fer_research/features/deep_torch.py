@@ -16,6 +16,7 @@ import openvino
 import pandas as pd
 import timm
 import torch
+from huggingface_hub import hf_hub_url
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -58,7 +59,7 @@ def published(
         raise InputError(f"{model}: no model of timm has this name; close ones: {', '.join(timm.list_models(f'*{model[:6]}*')[:5]) or 'none'}")
     repository = getattr(timm.get_pretrained_cfg(model), "hf_hub_id", None)
     if not repository: raise InputError(f"{model}: timm knows no pretrained weights of it")
-    return Published(f"https://huggingface.co/{repository}/resolve/main/model.safetensors", repository=repository)
+    return Published(hf_hub_url(repository, "model.safetensors"), repository=repository)
 
 # %% ../../nbs/features/deep_torch.ipynb #db3720ad
 POOLS = "token", "mean", "both"  # of a transformer's output: the class token, the mean of its patches, one beside the other

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['REPEATABLE', 'REPORT_EVERY', 'PATIENCE', 'CLASSIFIERS', 'oversampled', 'scaled_losses', 'fit_lightgbm', 'bin_parts',
-           'validation_loss', 'plain_accuracy', 'fit_classifier', 'Part', 'Fitted', 'read_parts']
+           'validation_loss', 'plain_accuracy', 'fit_classifier', 'numbered', 'Part', 'Fitted', 'read_parts']
 
 # %% ../../nbs/models/boosting.ipynb #e0bdf1af
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from ..core import InputError, atomic, progress, six_digits
 from ..evaluation.calibration import fit_temperature
-from .heads import Fitted, Part, fit_lda, fit_logistic, fit_majority, fit_mlp, fit_neighbours, read_parts, scores
+from .heads import HEADS, Fitted, Part, read_parts, scores
 
 _all_ = ["Part", "Fitted", "read_parts"]  # of `heads`, for those who need both
 
@@ -90,7 +90,9 @@ def _boosted(train: Part, validation: Part, model: lgb.LGBMClassifier, patience:
     model.fit(*train, eval_X=tuple(p.X for p in parts.values()), eval_y=tuple(p.y for p in parts.values()), eval_names=list(parts),
               eval_metric=["multi_logloss", "multi_error"], callbacks=callbacks)
     history = _history(curves)
-    if len(validation.y) and not patience: history["val_scaled_loss"] = scaled_losses(model.booster_, validation)
+    if len(validation.y) and not patience:
+        losses = scaled_losses(model.booster_, validation)
+        history = history.head(len(losses)).assign(val_scaled_loss=losses)  # a last round that found nothing to split is recorded, but has no trees
     return model, history
 
 
@@ -146,6 +148,7 @@ def validation_loss(
     seed: int,            # of bagging and feature sampling
     rounds: int,          # at most
     max_bin: int = 255,   # as in `bin_parts`
+    **options,            # further parameters of LightGBM
 ) -> float:  # the lowest of any round, nats
     "Objective of a search over LightGBM's parameters, to be minimised; `TrialPruned` where the trial is stopped early."
     from optuna import TrialPruned
@@ -159,7 +162,7 @@ def validation_loss(
         if trial.should_prune(): raise TrialPruned
 
     settings = {"objective": "multiclass", "num_class": classes, "metric": "multi_logloss", "seed": seed, "num_threads": 1, **REPEATABLE}
-    lgb.train(settings | six_digits(trial.params), train, rounds, valid_sets=[validation],
+    lgb.train(settings | options | six_digits(trial.params), train, rounds, valid_sets=[validation],
               callbacks=[report, lgb.early_stopping(PATIENCE, verbose=False)])
     return min(losses)
 
@@ -178,7 +181,7 @@ def plain_accuracy(
     return float(accuracy_score(held.y, model.predict(held.X)))
 
 # %% ../../nbs/models/boosting.ipynb #bb309ddd
-CLASSIFIERS = {"majority": fit_majority, "neighbours": fit_neighbours, "logistic": fit_logistic, "lda": fit_lda, "mlp": fit_mlp, "lightgbm": fit_lightgbm}
+CLASSIFIERS = HEADS | {"lightgbm": fit_lightgbm}
 
 
 def fit_classifier(
@@ -191,3 +194,13 @@ def fit_classifier(
     "Fit the classifier of that name; `InputError` for an unknown one."
     if kind not in CLASSIFIERS: raise InputError(f"classifier {kind!r}: expected one of {', '.join(CLASSIFIERS)}")
     return CLASSIFIERS[kind](train, validation, seed, **options)
+
+
+def numbered(
+    options: Mapping[str, Any],  # of a classifier, with names of classes
+    classes: Sequence[str],      # names, in the order of their numbers
+) -> dict[str, Any]:
+    "The same options with numbers of classes; `InputError` for an unknown name."
+    if unknown := [name for name in options.get("smote") or [] if name not in classes]:
+        raise InputError(f"smote: {unknown[0]!r} is no class; expected some of {', '.join(classes)}")
+    return {**options, **({"smote": [list(classes).index(name) for name in options["smote"]]} if options.get("smote") else {})}

@@ -267,16 +267,21 @@ def list_weights(
     rows = known_weights()
     if as_json: return typer.echo(json.dumps(rows, indent=2))
     _show(["model", "weights", "where", "SHA-256"], [[row["model"], row["weights"], row["where"], row["sha256"][:12]] for row in rows])
-    typer.echo("others: fer-research weights get MODEL, with the name of any model that timm has pretrained weights of")
+    typer.echo("others: fer-research weights get MODEL, with the name of any model that timm or keras.applications has pretrained weights of")
 
 
 @weights_app.command("get", no_args_is_help=True)
 def get(
-    model: Annotated[str, typer.Argument(help="A model's name in timm, such as vit_base_patch16_224.")],
+    model: Annotated[str, typer.Argument(help="A name in timm, such as vit_base_patch16_224, or in keras.applications, such as ResNet50.")],
 ):
     "Fetch pretrained weights into weights/ and check their digest.\n\nExample: `fer-research weights get vit_base_patch16_224`"
-    from fer_research.features.weights import get_weights
-    typer.echo(get_weights(model).relative_to(repo_root()))
+    from fer_research.features.weights import get_weights, in_keras
+
+    def published(name: str):
+        if in_keras(name): from fer_research.features.deep_keras import published as look
+        else: from fer_research.features.deep_torch import published as look
+        return look(name)
+    typer.echo(get_weights(model, published).relative_to(repo_root()))
 
 # %% ../../nbs/pipeline/cli.ipynb #7ac00304
 @preset_app.command()
