@@ -344,6 +344,8 @@ def drawings():
     return {"confusion": lambda: plots.confusion_plot(table, classes), "counts": lambda: plots.confusion_plot(table, classes, normalise=False),
             "roc": lambda: plots.roc_plot(curves), "curves": lambda: plots.curves_plot(history), "bars": lambda: plots.bars_plot(bars),
             "classes": lambda: plots.class_counts_plot({"Happy": 3, "Sad": 5}), "scree": lambda: plots.scree_plot([.5, .3, .2], .8, 2),
+            "ranking": lambda: plots.ranking_plot(pd.Series([3, 1], index=[7, 2]), "splits"), "histogram": lambda: plots.histogram_plot(range(9), "splits", "dimensions"),
+            "grid": lambda: plots.grid_plot(range(7), "splits"), "bands": lambda: plots.bands_plot(bars.assign(x=[1, 10]), "x", "label", ("x", "y"), log=True),
             "images": lambda: plots.image_grid(np.zeros((3, 8, 8), np.uint8), ["a", "b", "c"])}
 
 
