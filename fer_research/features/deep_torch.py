@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['POOLS', 'NORMALISATIONS', 'read_tensors', 'fill', 'published', 'PixelNetwork', 'require_tokens', 'build',
-           'TimmEmbedding', 'export', 'trace', 'tapped', 'attention', 'attention_distance', 'receptive_field']
+           'TimmEmbedding', 'export', 'trace', 'tapped', 'cut', 'laid', 'attention', 'attention_distance',
+           'receptive_field']
 
 # %% ../../nbs/features/deep_torch.ipynb #17ec597c
 import json, warnings
@@ -84,9 +85,16 @@ class PixelNetwork(nn.Module):
         pixels: torch.Tensor,  # (n, size, size, 3) uint8
     ) -> torch.Tensor:  # (n, d) float32; twice the width where both are pooled
         "Embed images."
-        images = (pixels.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        images = self.normalised(pixels)
         vectors = self._pooled(images)
         return (vectors + self._pooled(images.flip(-1))) / 2 if self.mirror else vectors
+
+    def normalised(
+        self,
+        pixels: torch.Tensor,  # (n, size, size, 3) uint8
+    ) -> torch.Tensor:  # (n, 3, size, size) float32
+        "Images as the network itself takes them."
+        return (pixels.permute(0, 3, 1, 2).float() - self.mean) / self.std
 
     def _pooled(self, images: torch.Tensor) -> torch.Tensor:
         "Class token, mean of patches, both, or the model's own."
@@ -218,7 +226,7 @@ def trace(
     "Every module that a network calls, in the order in which they end."
     rows, shape = [], lambda tensor: " x ".join(map(str, tensor.shape[1:]))
     _watch(network, images, dict(network.named_modules()), lambda name, module, given, made: rows.append(
-        (name, type(module).__name__, shape(given), shape(made), sum(p.numel() for p in module.parameters(recurse=False)))))
+        (name or "(all)", type(module).__name__, shape(given), shape(made), sum(p.numel() for p in module.parameters(recurse=False)))))
     return pd.DataFrame(rows, columns=["name", "kind", "input", "output", "parameters"])
 
 
@@ -231,6 +239,25 @@ def tapped(
     seen = {}
     _watch(network, images, {name: network.get_submodule(name) for name in names}, lambda name, _, given, made: seen.update({name: (given, made)}))
     return seen
+
+# %% ../../nbs/features/deep_torch.ipynb #c7871457
+def cut(
+    image: np.ndarray,  # (size, size, 3)
+    patch: int,         # pixels a side of a patch, a divisor of size
+) -> np.ndarray:  # (patches, patch, patch, 3), row by row
+    "The patches of an image."
+    side = len(image) // patch
+    return image.reshape(side, patch, side, patch, 3).swapaxes(1, 2).reshape(-1, patch, patch, 3)
+
+
+def laid(
+    patches: np.ndarray,  # of `cut`
+    gap: int = 0,         # white pixels around each
+) -> np.ndarray:  # (size, size, 3)
+    "Patches as one image again."
+    patches = np.pad(patches, ((0, 0), (gap, gap), (gap, gap), (0, 0)), constant_values=255)
+    side, patch = round(len(patches) ** 0.5), patches.shape[1]
+    return patches.reshape(side, side, patch, patch, 3).swapaxes(1, 2).reshape(side * patch, side * patch, 3)
 
 # %% ../../nbs/features/deep_torch.ipynb #f961b9b1
 def attention(
