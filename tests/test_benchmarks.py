@@ -85,11 +85,12 @@ def test_vectors_are_compared_by_the_worst_pair():
 
 
 def test_vectors_to_search_on_are_the_same_for_both_and_can_be_told_apart():
-    from benchmarks.vectors import DIMENSIONS, drawn
     from sklearn.linear_model import LogisticRegression
+
+    from benchmarks.vectors import DIMENSIONS, drawn
 
     train, validation, test = drawn(0)
     assert [part.X.shape for part in (train, validation, test)] == [(4000, DIMENSIONS), (1000, DIMENSIONS), (3000, DIMENSIONS)]
     assert (drawn(0)[2].X == test.X).all() and not np.array_equal(drawn(1)[2].y, test.y)
     accuracy = LogisticRegression(C=0.01).fit(*train).score(*test)
-    assert np.bincount(test.y).max() / len(test.y) + 0.1 < accuracy < 0.95
+    assert np.bincount(test.y).max() / len(test.y) + 0.1 < accuracy < 0.99
