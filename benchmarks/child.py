@@ -45,6 +45,14 @@ def fitted_model(
     return folder
 
 
+def fitted_extractor(
+    variant: str,  # of fer_boosting
+) -> Path:  # its folder
+    "The extractor of a model that `make repro` fitted."
+    model = fitted_model(variant)
+    return (model / json.loads((model / "model.json").read_text(encoding="utf-8"))["extractor"]).resolve()
+
+
 def peak_memory() -> float:
     "The most memory that this process, or a single one of its children, has had so far, in MiB."
     import resource  # not on Windows

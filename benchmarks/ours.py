@@ -2,10 +2,12 @@
 
 All functions take the archive, or the folder it unpacks to.
 """
+import itertools
 import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,10 +17,17 @@ from fer_research.data.fer6 import read_fer6
 from fer_research.evaluation.splits import Split, holdout, three_way
 from fer_research.features.pca import VariancePCA
 
-from .child import Clock, fitted_model
+from .child import Clock, fitted_extractor, fitted_model
+from .vectors import drawn
+
+if TYPE_CHECKING:
+    from fer_research.features.embedding import Embedding
 
 SIDE, SHARE, SEED = 48, 0.9, 42
 NEW_IMAGES = 1000
+EMBEDDED = {"ResNet50": 512, "vit_base_patch16_224": 256}  # images, ten seconds and more
+COMPARED = 8  # images whose vectors are compared
+TRIALS, ROUNDS, MAX_BIN = 20, 100, 63  # of a search
 TEST, VALIDATION = 0.2, 0.1  # shares of the whole, as in params.yaml
 
 
@@ -127,16 +136,89 @@ def predict(path: Path, clock: Clock, variant: str) -> dict:
 predict_components, predict_network = partial(predict, variant="pca"), partial(predict, variant="efficientnet_lite0")
 
 
-def embed(path: Path, clock: Clock, share: float = 1.0) -> dict:
-    "The embeddings of all faces, or of the first ones."
-    from fer_research.features.embedding import Embedding
+def embedded(
+    path: Path,    # the archive
+    clock: Clock,
+    extractor: "Embedding",  # opened
+    count: int,    # faces; where there are fewer, they come again
+) -> dict:
+    "Straight from the archive to the vectors, decoded ahead, in chunks that are kept on disk."
     from fer_research.features.embedding import embed as embed_images
 
-    images, extractor = read_fer6(path), Embedding(fitted_model("efficientnet_lite0") / "extractor")
-    ids = images.items["id"].tolist()[: round(share * len(images.items))]
-    with tempfile.TemporaryDirectory(prefix="fer-benchmark-") as folder, clock("embed"):
-        values = embed_images(images.read, ids, extractor, folder).values
-    return {"faces": len(values)}
+    images = read_fer6(path)
+    ids = list(itertools.islice(itertools.cycle(images.items["id"]), count))
+    with tempfile.TemporaryDirectory(prefix="fer-benchmark-") as folder:
+        with clock("embed"):
+            values = embed_images(images.read, ids, extractor, folder).values
+        return {"faces": len(values), "vectors": values[:COMPARED].tolist()}
+
+
+def embed(path: Path, clock: Clock, share: float = 1.0, count: int | None = None) -> dict:
+    "The embeddings of all faces, of the first ones, or of as many as are asked for, by the network of a fitted model."
+    from fer_research.features.embedding import Embedding
+
+    return embedded(path, clock, Embedding(fitted_extractor("efficientnet_lite0")), count or round(share * len(read_fer6(path).items)))
 
 
 embed_quarter = partial(embed, share=0.25)
+embed_1000, embed_4000, embed_15453 = (partial(embed, count=count) for count in (1000, 4000, 15_453))
+
+
+def embed_resnet50(path: Path, clock: Clock, precision: str = "fp32") -> dict:
+    "Keras' ResNet50 with the same random weights and the same filter as on the source's side, exported."
+    from fer_research.features.deep_keras import build, export
+
+    network, about = build("ResNet50", "random", SEED)
+    with tempfile.TemporaryDirectory(prefix="fer-benchmark-") as folder:
+        return embedded(path, clock, export(folder, network, about | {"resize": "nearest"}, precision), EMBEDDED["ResNet50"])
+
+
+def embed_vit(path: Path, clock: Clock, precision: str = "fp32") -> dict:
+    "timm's ViT-B/16 with the same random weights, filter and normalisation as on the source's side, exported."
+    from fer_research.features.deep_torch import build, export
+
+    network, about = build("vit_base_patch16_224", "random", SEED, "imagenet")
+    with tempfile.TemporaryDirectory(prefix="fer-benchmark-") as folder:
+        return embedded(path, clock, export(folder, network, about | {"resize": "bilinear"}, precision), EMBEDDED["vit_base_patch16_224"])
+
+
+embed_resnet50_bf16, embed_vit_bf16 = partial(embed_resnet50, precision="bf16"), partial(embed_vit, precision="bf16")
+
+
+def best_options(
+    train: tuple,       # X and y
+    validation: tuple,  # X and y
+    seed: int,          # of the samplers, bagging and feature sampling
+) -> dict:
+    "The search of the study's tuned variants: binned once, two trials at a time with a thread each, pruned and compared by validation loss."
+    from fer_research.models.boosting import Part, bin_parts, validation_loss
+    from fer_research.pipeline.search import LIGHTGBM_SPACE
+    from fer_research.pipeline.search import search as run_search
+
+    with tempfile.TemporaryDirectory(prefix="fer-benchmark-") as folder:
+        bins = bin_parts(Path(folder, "bins"), Part(*train), Part(*validation), seed, MAX_BIN)
+        objective = partial(validation_loss, folder=bins, classes=6, seed=seed, rounds=ROUNDS, max_bin=MAX_BIN)
+        return run_search(objective, LIGHTGBM_SPACE, TRIALS, Path(folder, "trials.log"), seed, 2, "minimize").best_params
+
+
+def search(path: Path, clock: Clock) -> dict:
+    "A whole search."
+    train, validation, _ = drawn(0)
+    with clock("search"):
+        best_options(train, validation, 0)
+    return {"trials": TRIALS}
+
+
+def search_result(path: Path, clock: Clock) -> dict:
+    "What the search finds, for three seeds: fitted as the study does to training and validation part, and to the training part alone."
+    from fer_research.models.boosting import Part, fit_lightgbm
+
+    accuracies, alone = [], []
+    for seed in range(3):
+        train, validation, test = drawn(seed)
+        with clock("search"):
+            options = best_options(train, validation, seed)
+        for kept, refit in ((accuracies, True), (alone, False)):
+            fitted = fit_lightgbm(Part(*train), Part(*validation), seed, rounds=ROUNDS, max_bin=MAX_BIN, refit=refit, **options)
+            kept.append(float((fitted.estimator.predict(test.X) == test.y).mean()))
+    return {"trials": 3 * TRIALS, "accuracies": accuracies, "accuracy": float(np.mean(accuracies)), "accuracy_alone": float(np.mean(alone))}

@@ -1,9 +1,10 @@
-"""The source's way to its first two models, step by step as published: every face by itself, through Pillow, a full decomposition
-to count the components before they are computed once more, and a network that is called once an image.
+"""The source's way to its models, step by step as published: every face by itself, through Pillow, a full decomposition to count the
+components before they are computed once more, networks that are called once an image, and a search of whole fits, one after the other.
 
 All functions take the folder that the archive unpacks to, as the source did.
 """
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import lightgbm as lgb
 import numpy as np
@@ -13,9 +14,16 @@ from sklearn.decomposition import PCA
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 
-from .child import Clock, fitted_model
+from .child import Clock, fitted_extractor, fitted_model
+from .vectors import drawn
+
+if TYPE_CHECKING:
+    import optuna
 
 NEW_IMAGES = 1000
+EMBEDDED = {"ResNet50": 150, "vit_base_patch16_224": 60}  # images: ten seconds and more, which is enough to know the seconds an image
+COMPARED = 8  # images whose vectors are compared
+TRIALS, TIMED = 20, 5  # of a search, and of those that are timed
 SIDE, SHARE, SEED = 48, 0.9, 42
 
 
@@ -93,7 +101,7 @@ def predict_components(folder: Path, clock: Clock) -> dict:
     from fer_research.features.pca import load_pca  # only here: the other sides do without
 
     model = fitted_model("pca")
-    ours = load_pca(model / "extractor" / "projection.safetensors")
+    ours = load_pca(fitted_extractor("pca") / "projection.safetensors")
     scaler, pca = StandardScaler(), PCA()
     scaler.mean_, scaler.scale_ = ours.mean_.astype(float), ours.scale_.astype(float)
     pca.components_, pca.mean_, pca.whiten = ours.components_.astype(float), np.zeros(len(ours.mean_)), False
@@ -108,14 +116,106 @@ def predict_network(folder: Path, clock: Clock) -> dict:
     "New images one at a time through Keras' ResNet50, as published; its weights are random, which costs the same."
     import keras
 
-    network = keras.applications.ResNet50(weights=None, include_top=False, pooling="avg")
+    network, one = keras.applications.ResNet50(weights=None, include_top=False, pooling="avg"), keras_image
     classifier = lgb.LGBMClassifier(n_estimators=233, verbosity=-1).fit(np.random.default_rng(SEED).normal(size=(600, 2048)), np.arange(600) % 6)
     files = first_files(folder)
-    one = lambda file: keras.applications.resnet50.preprocess_input(keras.utils.img_to_array(keras.utils.load_img(file, target_size=(224, 224)))[None])
     network.predict(one(files[0]), verbose=0)  # compiles
     with clock("predict"):
         for file in files: classifier.predict_proba(network.predict(one(file), verbose=0))
     return {"faces": len(files)}
+
+
+def keras_image(
+    file: Path,  # an image
+) -> np.ndarray:  # (1, 224, 224, 3)
+    "A face as ResNet50 takes it."
+    import keras
+
+    return keras.applications.resnet50.preprocess_input(keras.utils.img_to_array(keras.utils.load_img(file, target_size=(224, 224)))[None])
+
+
+def embed_resnet50(folder: Path, clock: Clock) -> dict:
+    "Keras' ResNet50 with random weights, one image at a time."
+    import keras
+
+    keras.utils.set_random_seed(SEED)
+    network = keras.applications.ResNet50(weights=None, include_top=False, pooling="avg")
+    files = first_files(folder)[: EMBEDDED["ResNet50"]]
+    network.predict(keras_image(files[0]), verbose=0)  # compiles
+    with clock("embed"):
+        vectors = [network.predict(keras_image(file), verbose=0)[0] for file in files]
+    return {"faces": len(files), "vectors": np.array(vectors[:COMPARED]).tolist()}
+
+
+def embed_vit(folder: Path, clock: Clock) -> dict:
+    "timm's ViT-B/16 with random weights, one image at a time, with torch's own number of threads."
+    import timm
+    import torch
+    from torchvision import transforms
+
+    torch.manual_seed(SEED)
+    network = timm.create_model("vit_base_patch16_224", pretrained=False).eval()
+    network.reset_classifier(0)
+    transform = transforms.Compose([transforms.Resize((224, 224)), transforms.ToTensor(), transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])])
+    files = first_files(folder)[: EMBEDDED["vit_base_patch16_224"]]
+    with clock("embed"), torch.no_grad():
+        vectors = [network(transform(Image.open(file).convert("RGB")).unsqueeze(0)).numpy().flatten() for file in files]
+    return {"faces": len(files), "vectors": np.array(vectors[:COMPARED]).tolist()}
+
+
+def search_study(
+    seed: int,           # of the data and of the sampler, which the source left to chance
+    trials: int,         # how many
+    **options,           # of LightGBM, beside those that are searched
+) -> tuple["optuna.Study", tuple]:  # the finished study; training, validation and test part
+    "The source's search: a whole fit a trial, the highest accuracy wins. It is scored on a validation part, so that a test part is left to compare on."
+    import optuna
+
+    train, validation, test = parts = drawn(seed)
+
+    def objective(trial):
+        settings = {
+            "objective": "multiclass", "metric": "multi_logloss", "num_class": 6, "verbosity": -1, "boosting_type": "gbdt",
+            "lambda_l1": trial.suggest_float("lambda_l1", 1e-8, 10.0, log=True),
+            "lambda_l2": trial.suggest_float("lambda_l2", 1e-8, 10.0, log=True),
+            "num_leaves": trial.suggest_int("num_leaves", 2, 256),
+            "feature_fraction": trial.suggest_float("feature_fraction", 0.4, 1.0),
+            "bagging_fraction": trial.suggest_float("bagging_fraction", 0.4, 1.0),
+            "bagging_freq": trial.suggest_int("bagging_freq", 1, 7),
+            "min_child_samples": trial.suggest_int("min_child_samples", 5, 100),
+            "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.1),
+        }
+        model = lgb.LGBMClassifier(**settings, **options).fit(*train)
+        return float((model.predict(validation.X) == validation.y).mean())
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
+    study.optimize(objective, n_trials=trials)
+    return study, parts
+
+
+def search(folder: Path, clock: Clock) -> dict:
+    "A search, with LightGBM's own number of threads; a part of the trials is timed."
+    with clock("search"):
+        search_study(0, TIMED)
+    return {"trials": TIMED}
+
+
+def found_accuracy(
+    seed: int,  # of the data and of the sampler
+) -> float:
+    "Accuracy on the test part of the model that the whole search ends with, fitted once more to the training part; one thread."
+    study, (train, _, test) = search_study(seed, TRIALS, n_jobs=1)
+    return float((lgb.LGBMClassifier(**study.best_params, n_jobs=1, verbosity=-1).fit(*train).predict(test.X) == test.y).mean())
+
+
+def search_result(folder: Path, clock: Clock) -> dict:
+    "What the whole search finds, for three seeds, side by side."
+    from fer_research.compute import parallel_map
+
+    with clock("search"):
+        accuracies = parallel_map(found_accuracy, range(3))
+    return {"trials": 3 * TRIALS, "accuracies": accuracies, "accuracy": float(np.mean(accuracies))}
 
 
 def predict_our_network(folder: Path, clock: Clock) -> dict:

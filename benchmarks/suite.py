@@ -1,6 +1,8 @@
 """Which measurements there are, what they are held against, and what is aimed at."""
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from math import hypot
 from typing import Literal, NamedTuple
 
 FULL_SIZE = 15_453  # faces of the real data set, for which the goals are set
@@ -28,6 +30,13 @@ class Summary(NamedTuple):
 Sides = Mapping[str, Summary]  # "source", "ours", ...
 
 
+def cost(
+    side: Summary,
+) -> float:
+    "Seconds of a trial or a face, where a side says how many it did; else of all it did."
+    return side.seconds / side.found.get("trials", side.found.get("faces", 1))
+
+
 class Goal(NamedTuple):
     "A number to reach."
     what: str
@@ -51,9 +60,9 @@ class Benchmark:
     goals: tuple[Goal, ...]
 
 
-def speed_up(sides: Sides) -> float:
-    "How many times faster than the source's way ours is."
-    return sides["source"].seconds / sides["ours"].seconds
+def speed_up(sides: Sides, side: str = "ours") -> float:
+    "How many times faster than the source's way one of ours is, by the face or the trial."
+    return cost(sides["source"]) / cost(sides[side])
 
 
 def memory_share(sides: Sides) -> float:
@@ -61,9 +70,9 @@ def memory_share(sides: Sides) -> float:
     return sides["ours"].peak / sides["source"].peak
 
 
-def points_gained(sides: Sides) -> float:
-    "Accuracy on the same test faces, ours less the source's, in percentage points."
-    return 100 * (sides["ours, source's split"].found["accuracy"] - sides["source"].found["accuracy"])
+def points_gained(sides: Sides, side: str = "ours, source's split", what: str = "accuracy") -> float:
+    "Accuracy on the same test part, ours less the source's, in percentage points."
+    return 100 * (sides[side].found[what] - sides["source"].found["accuracy"])
 
 
 def seconds(sides: Sides) -> float:
@@ -76,13 +85,37 @@ def memory_growth(sides: Sides) -> float:
     return sides["ours"].peak / sides["ours, a quarter"].peak
 
 
+def memory_multiple(sides: Sides) -> float:
+    "The peak of memory with 15,453 images, as a multiple of that with 1,000."
+    return sides["15,453"].peak / sides["1,000"].peak
+
+
+def time_multiple(sides: Sides) -> float:
+    "The seconds an image with 15,453 images, as a multiple of those with 1,000."
+    return cost(sides["15,453"]) / cost(sides["1,000"])
+
+
+def same_vectors(sides: Sides, side: str) -> float:
+    "The least cosine similarity of any image's vectors, the source's and ours."
+    pairs = zip(sides["source"].found["vectors"], sides[side].found["vectors"], strict=True)
+    return min(sum(x * y for x, y in zip(a, b, strict=True)) / (hypot(*a) * hypot(*b)) for a, b in pairs)
+
+
 def same_answers(sides: Sides) -> float:
     "Share of the images on which both ways agree."
     pairs = zip(sides["source"].found["answers"], sides["ours"].found["answers"], strict=True)
     return sum(a == b for a, b in pairs) / len(sides["ours"].found["answers"])
 
 
+def embedding_sides(network: str) -> dict[str, Side]:
+    "A network the source's way, and ours in both precisions."
+    return {"source": Side(f"source.embed_{network}", "unpacked"), "ours, fp32": Side(f"ours.embed_{network}", "archive"),
+            "ours, bf16": Side(f"ours.embed_{network}_bf16", "archive")}
+
+
 FASTER, LEANER = "times as fast as the source", "share of the source's peak memory"
+SAME_VECTORS = (Goal("cosine similarity to the source's vectors, fp32", partial(same_vectors, side="ours, fp32"), ">=", 0.999),
+                Goal("cosine similarity to the source's vectors, bf16", partial(same_vectors, side="ours, bf16"), ">=", 0.99))
 BENCHMARKS = {
     "decode": Benchmark(
         "All faces decoded, with the census",
@@ -111,6 +144,24 @@ BENCHMARKS = {
         "Embeddings of all faces",
         {"ours": Side("ours.embed", "archive"), "ours, a quarter": Side("ours.embed_quarter", "archive", once=True)},
         (Goal("times the peak memory of a quarter of the faces", memory_growth, "<", 1.25),)),
+    "embed_resnet50": Benchmark(
+        "Faces through ResNet50, random weights; the source calls Keras once an image",
+        embedding_sides("resnet50"), (Goal(f"{FASTER}, bf16", partial(speed_up, side="ours, bf16"), ">=", 6), *SAME_VECTORS)),
+    "embed_vit": Benchmark(
+        "Faces through ViT-B/16, random weights; the source calls torch once an image",
+        embedding_sides("vit"), (Goal(f"{FASTER}, bf16", partial(speed_up, side="ours, bf16"), ">=", 4), *SAME_VECTORS)),
+    "scaling": Benchmark(
+        "Embeddings by EfficientNet-Lite0 of ever more faces; those of the archive come again where there are fewer",
+        {"1,000": Side("ours.embed_1000", "archive"), "4,000": Side("ours.embed_4000", "archive"), "15,453": Side("ours.embed_15453", "archive", once=True)},
+        (Goal("times the seconds an image of 1,000", time_multiple, "<", 1.25), Goal("times the peak memory of 1,000", memory_multiple, "<", 1.25))),
+    "search": Benchmark(
+        "A search of 20 trials on 4,000 vectors of 768 dimensions; 5 of the source's are timed",
+        {"source": Side("source.search", "unpacked"), "ours": Side("ours.search", "archive")}, (Goal(FASTER, speed_up, ">=", 4),)),
+    "search_result": Benchmark(
+        "What such a search finds, for three seeds: accuracy on 3,000 other vectors",
+        {"source": Side("source.search_result", "unpacked", once=True), "ours": Side("ours.search_result", "archive", once=True)},
+        (Goal("points of accuracy gained", partial(points_gained, side="ours"), ">=", 0),
+         Goal("points of accuracy gained without the validation part", partial(points_gained, side="ours", what="accuracy_alone"), ">=", -0.5))),
     "help": Benchmark("`fer-research --help`", {"ours": Side("repository.show_help", "repository")}, (Goal("seconds", seconds, "<", 1),)),
     "predict_one": Benchmark(
         "`fer-research predict` of one image", {"ours": Side("repository.predict_one_components", "repository"),

@@ -57,3 +57,40 @@ def test_what_is_no_archive_is_refused_in_a_line(tmp_path):
     done = bench("decode", "--fer6", str(tmp_path / "fer6.zip"), "--write-to", str(tmp_path))
     assert done.returncode == 2
     assert done.stderr.splitlines() == [f"benchmarks: {tmp_path / 'fer6.zip'}: not a zip archive"]
+
+
+def a_side(seconds: float, **found):
+    "What was measured of one side."
+    from benchmarks.suite import Summary
+
+    return Summary(seconds, seconds, seconds, seconds, 100, {}, found, 0)
+
+
+def test_sides_that_do_less_are_scaled():
+    "150 faces in 15 s against 500 in 5 s, and 5 trials against 20."
+    from benchmarks.report import ratio
+    from benchmarks.suite import cost, speed_up
+
+    faces = {"source": a_side(15, faces=150), "ours": a_side(5, faces=500)}
+    assert speed_up(faces) == pytest.approx(10) and ratio(faces, "ours", cost) == "10.0 x" and ratio(faces, "source", cost) == ""
+    assert speed_up({"source": a_side(50, trials=5), "ours": a_side(40, trials=20)}) == 5
+    assert speed_up({"source": a_side(8), "ours": a_side(2)}) == 4
+
+
+def test_vectors_are_compared_by_the_worst_pair():
+    from benchmarks.suite import same_vectors
+
+    sides = {"source": a_side(1, vectors=[[1, 0], [0, 2]]), "ours": a_side(1, vectors=[[3, 0], [1, 1]])}
+    assert same_vectors(sides, "ours") == pytest.approx(0.5**0.5)
+
+
+def test_vectors_to_search_on_are_the_same_for_both_and_can_be_told_apart():
+    from sklearn.linear_model import LogisticRegression
+
+    from benchmarks.vectors import DIMENSIONS, drawn
+
+    train, validation, test = drawn(0)
+    assert [part.X.shape for part in (train, validation, test)] == [(4000, DIMENSIONS), (1000, DIMENSIONS), (3000, DIMENSIONS)]
+    assert (drawn(0)[2].X == test.X).all() and not np.array_equal(drawn(1)[2].y, test.y)
+    accuracy = LogisticRegression(C=0.01).fit(*train).score(*test)
+    assert np.bincount(test.y).max() / len(test.y) + 0.1 < accuracy < 0.99

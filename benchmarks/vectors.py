@@ -1,0 +1,24 @@
+"""Vectors to search on, the same for both ways."""
+from typing import NamedTuple
+
+import numpy as np
+
+DIMENSIONS, TRAIN, VALIDATION, TEST = 768, 4000, 1000, 3000
+CLASS_SHARES = (0.078, 0.085, 0.242, 0.260, 0.255, 0.080)  # of FER-6
+
+
+class Part(NamedTuple):
+    "Vectors with their classes."
+    X: np.ndarray  # (n, DIMENSIONS) float32
+    y: np.ndarray  # (n,) classes 0 .. 5
+
+
+def drawn(
+    seed: int,
+) -> tuple[Part, Part, Part]:  # training, validation and test part
+    "Six Gaussian classes that overlap, in correlated dimensions."
+    rng = np.random.default_rng(seed)
+    y = rng.choice(len(CLASS_SHARES), TRAIN + VALIDATION + TEST, p=CLASS_SHARES)
+    means, mixing = rng.normal(size=(len(CLASS_SHARES), DIMENSIONS)), rng.normal(size=(DIMENSIONS, DIMENSIONS)) / DIMENSIONS**0.5
+    X = 0.12 * means[y] + 0.9 * rng.normal(size=(len(y), DIMENSIONS)) @ mixing + 0.45 * rng.normal(size=(len(y), DIMENSIONS))
+    return tuple(map(Part, np.split(X.astype(np.float32), (TRAIN, TRAIN + VALIDATION)), np.split(y, (TRAIN, TRAIN + VALIDATION))))
