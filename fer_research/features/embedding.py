@@ -124,6 +124,6 @@ def draw(
     "Draw images with the class shares of the whole; `InputError` where there are too few."
     if images is None: return np.arange(len(labels))
     if images == len(labels): return np.arange(images)
-    try: drawn, _ = train_test_split(np.arange(len(labels)), train_size=images, random_state=seed, stratify=labels)
+    try: drawn, _ = train_test_split(np.arange(len(labels)), train_size=images, random_state=seed + 1, stratify=labels)
     except ValueError as error: raise InputError(f"images: {images} of {len(labels)} cannot be drawn: {error}") from None
     return np.sort(drawn)
