@@ -41,7 +41,7 @@ def killed(clone, *stage: str):
 
 def test_a_killed_stage_leaves_no_half_file_and_is_made_again(done, reproduced):
     outs = "outputs/features/fer_boosting/pca", "outputs/reports/fer_boosting/pca/features.ipynb", "results/fer_boosting/pca/features"
-    whole, first = reproduced.listing(*outs), done.root / outs[0] / "values.npz"
+    whole, first = reproduced.listing(*outs), done.root / outs[0] / "features.npy"
     with killed(done, "--force", "--single-item", FEATURES) as family:
         wait_for(lambda: not first.exists(), 60, "DVC to remove the old outputs")
         wait_for(first.exists, 120, "the first output")
