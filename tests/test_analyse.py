@@ -12,8 +12,9 @@ from fer_research.evaluation.claims import CHECK, FAILS, HOLDS, OPEN
 from fer_research.evaluation.importance import leaning_table, spread
 from fer_research.evaluation.metrics import write_evaluation, write_predictions
 from fer_research.evaluation.published import published
-from fer_research.models.boosting import REPEATABLE, Part
+from fer_research.models.boosting import REPEATABLE
 from fer_research.models.dimensions import permutation_importance, quick_options, refitted, stability, tree_importance
+from fer_research.models.heads import Part
 from fer_research.models.storage import save_classifier
 
 CLASSES = ["Ahegao", "Angry", "Happy", "Neutral", "Sad", "Surprise"]

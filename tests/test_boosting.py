@@ -13,7 +13,8 @@ from sklearn.metrics import accuracy_score, log_loss
 from fer_research.core import InputError, six_digits
 from fer_research.data.vectors import Vectors, with_vectors
 from fer_research.models import boosting
-from fer_research.models.boosting import CLASSIFIERS, Part, bin_parts, fit_classifier, fit_lightgbm, plain_accuracy, read_parts, validation_loss
+from fer_research.models.boosting import CLASSIFIERS, bin_parts, fit_classifier, fit_lightgbm, plain_accuracy, validation_loss
+from fer_research.models.heads import Part, read_parts
 from fer_research.pipeline.search import LIGHTGBM_SPACE, open_study, search, trials_table, write_search
 
 OPTIONS = {"lightgbm": {"rounds": 25}, "mlp": {"hidden": 16, "epochs": 20}}

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REPEATABLE', 'REPORT_EVERY', 'PATIENCE', 'CLASSIFIERS', 'oversampled', 'scaled_losses', 'fit_lightgbm', 'bin_parts',
-           'validation_loss', 'plain_accuracy', 'fit_classifier', 'numbered', 'Part', 'Fitted', 'read_parts']
+           'validation_loss', 'plain_accuracy', 'fit_classifier', 'numbered']
 
 # %% ../../nbs/models/boosting.ipynb #e0bdf1af
 from collections.abc import Mapping, Sequence
@@ -19,9 +19,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from ..core import InputError, atomic, progress, six_digits
 from ..evaluation.calibration import fit_temperature
-from .heads import HEADS, Fitted, Part, read_parts, scores
-
-_all_ = ["Part", "Fitted", "read_parts"]  # of `heads`, for those who need both
+from .heads import HEADS, Fitted, Part, scores
 
 if TYPE_CHECKING: import optuna  # whoever predicts needs no search
 
