@@ -78,8 +78,12 @@ class Clone:
         return self.run(sys.executable, "-m", "fer_research.pipeline.cli", *arguments, **options)
 
     def copy(self, folder: Path) -> "Clone":
-        "The clone once more, with everything that was made in it."
-        return Clone(shutil.copytree(self.root, folder / "clone", symlinks=True))
+        "The clone once more, with everything that was made in it; DVC's cache, which nobody writes over, is shared."
+        cache = self.root / ".dvc" / "cache"
+
+        def copied(source: str, target: str) -> str:
+            return os.link(source, target) if cache in Path(source).parents else shutil.copy2(source, target)
+        return Clone(shutil.copytree(self.root, folder / "clone", symlinks=True, copy_function=copied))
 
     def listing(self, *below: str) -> dict[str, str]:
         "Path and digest of every file, or of those below some paths; git's and DVC's own and caches left out."

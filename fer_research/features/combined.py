@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from ruamel.yaml import YAML
 
-from ..core import InputError, write_json
+from ..core import InputError, path_from, write_json
 from ..data.archive import View
 from .pca import VariancePCA, load_pca, save_pca
 
@@ -67,7 +67,7 @@ def made_where(
 # %% ../../nbs/features/combined.ipynb #519d1f54
 def _refer(folder: str | Path, kind: str, of: Sequence[str | Path]) -> None:
     "Write the `extractor.json` of a combination."
-    write_json(Path(folder) / "extractor.json", {"kind": kind, "of": [Path(os.path.relpath(other, folder)).as_posix() for other in of]})
+    write_json(Path(folder) / "extractor.json", {"kind": kind, "of": [path_from(folder, other) for other in of]})
 
 
 def _referred(folder: str | Path) -> list[Extractor]:

@@ -9,6 +9,7 @@ __all__ = ['PRECISIONS', 'BATCH', 'CHUNK', 'Embedding', 'save_graph', 'Embedded'
 import json, os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -70,7 +71,9 @@ def save_graph(
         operation.set_friendly_name(f"{operation.get_type_name()}_{number}")
         for output in operation.outputs(): output.get_tensor().set_names(set())
     Path(folder).mkdir(parents=True, exist_ok=True)
-    openvino.save_model(graph, Path(folder) / "network.xml", compress_to_fp16=False)
+    with TemporaryDirectory(dir=folder, prefix=".") as part:
+        openvino.save_model(graph, Path(part) / "network.xml", compress_to_fp16=False)
+        for path in sorted(Path(part).iterdir()): path.replace(Path(folder) / path.name)
     write_json(Path(folder) / "extractor.json", {"kind": Embedding.kind, "precision": precision, **about})
     return Embedding(folder)
 

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['STORED', 'save_estimator', 'load_estimator', 'LoadedBooster', 'save_classifier', 'load_classifier', 'save_model',
-           'path_from', 'save_adjusted', 'save_vote']
+           'save_adjusted', 'save_vote']
 
 # %% ../../nbs/models/storage.ipynb #fb80cfaf
-import json, os
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ..core import InputError, atomic, write_json
+from ..core import InputError, atomic, path_from, write_json
 
 # %% ../../nbs/models/storage.ipynb #9488746f
 STORED: dict[type, tuple[str, ...]] = {
@@ -129,14 +129,6 @@ def save_model(
     "Write a model of images: `model.json`, which refers to the extractor, and the classifier."
     save_classifier(folder, classifier)
     write_json(Path(folder) / "model.json", {"kind": "images", "classes": list(map(str, classes)), "extractor": path_from(folder, extractor)})
-
-
-def path_from(
-    folder: str | Path,  # that holds the file with the path in it
-    other: str | Path,   # folder that it refers to
-) -> str:
-    "The way from one folder to another, with forward slashes."
-    return Path(os.path.relpath(other, folder)).as_posix()
 
 # %% ../../nbs/models/storage.ipynb #765172fb
 def save_adjusted(

@@ -170,7 +170,7 @@ class Heads(Strict):
     mlp: Dense
 
 
-HEADS = ("logistic", "lda", "mlp")
+HEADS = tuple(name for name in Heads.model_fields if name not in ("split", "features"))  # the variants that a section makes
 
 
 class Variant(Strict):

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import write_csv, write_npz
+from ..data.vectors import check_warning
 from ..evaluation.metrics import Predictions, write_evaluation, write_predictions
 
 # %% ../../nbs/pipeline/variant.ipynb #99239c40
@@ -59,4 +60,4 @@ def headline(
     most = f"always answering {classes[counts.argmax()]} would give {counts.max() / counts.sum():.1%}"
     said = (f"**{variant}: {metrics['accuracy']:.1%} of {metrics['n_test']:,} test images right** (95 % interval {metrics['accuracy_low']:.1%} to "
             f"{metrics['accuracy_high']:.1%}), balanced accuracy {metrics['balanced_accuracy']:.1%}; {most}.")
-    return f"**A check of the pipeline and no result** (random weights, or only a few images). {said}" if metrics.get("pipeline_check") else said
+    return check_warning("pipeline_check" in metrics) + said
