@@ -4,17 +4,19 @@
 
 # %% auto #0
 __all__ = ['THREADS', 'ENVIRONMENT', 'study_notebooks', 'declared_parameters', 'check_parameters', 'ThisEnvironment', 'normalise',
-           'stripped', 'strip_notebooks', 'report_path', 'run_step']
+           'stripped', 'modules_of', 'strip_notebooks', 'report_path', 'run_step']
 
 # %% ../../nbs/pipeline/runner.ipynb #266a4261
-import ast, csv, os, re, sys, tempfile, time
+import ast, csv, hashlib, os, re, sys, tempfile, time
 from collections.abc import Mapping
+from modulefinder import ModuleFinder
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import nbformat
 import papermill
+from IPython.core.inputtransformer2 import TransformerManager
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbformat import NotebookNode
@@ -119,16 +121,33 @@ def stripped(
     return notebook
 
 
+def modules_of(
+    notebook: NotebookNode,  # a study notebook
+    root: Path,              # the repository's, below which modules are looked for
+) -> dict[str, str]:  # path of each module relative to the root -> MD5 of its bytes
+    "Our own modules that a notebook imports, directly or not."
+    cells = [TransformerManager().transform_cell(cell.source) for cell in notebook.cells if cell.cell_type == "code"]
+    finder = ModuleFinder(path=[str(root)])
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder, "notebook.py")
+        script.write_text("\n".join(cells), encoding="utf-8")
+        finder.run_script(str(script))
+    files = [Path(module.__file__) for module in finder.modules.values() if module.__file__ not in (None, str(script))]
+    return {file.relative_to(root).as_posix(): hashlib.md5(file.read_bytes()).hexdigest() for file in sorted(files) if file.name != "__init__.py"}
+
+
 def strip_notebooks(
     root: Path | None = None,  # the repository's by default
 ) -> Path:  # outputs/prepared/notebooks
-    "Write stripped copies of all study notebooks, remove those of notebooks that are gone."
+    "Write stripped copies of all study notebooks with the digests of their modules, remove those of notebooks that are gone."
     root = root or repo_root()
     folder, kept = root / "outputs" / "prepared" / "notebooks", set()
     for (study, _), path in study_notebooks(root).items():
         copy = folder / study / path.name
         kept.add(copy)
-        text = nbformat.writes(stripped(nbformat.read(path, as_version=4)))
+        notebook = stripped(nbformat.read(path, as_version=4))
+        notebook.metadata["modules"] = modules_of(notebook, root)
+        text = nbformat.writes(notebook)
         if not copy.exists() or copy.read_text(encoding="utf-8") != text:
             with atomic(copy) as t: t.write_text(text, encoding="utf-8")
     for old in set(folder.rglob("*.ipynb")) - kept: old.unlink()
