@@ -52,13 +52,14 @@ def run(
     variant: Annotated[str | None, typer.Argument(help="Key in params.yaml, such as pca.")] = None,
 ):
     "Run one step of a study with the parameters of params.yaml.\n\nExample: `fer-research run fer_boosting fit pca`"
+    sys.modules.setdefault("rfc3987_syntax", None)  # a grammar of URIs that jsonschema would compile for a second; notebooks have none
     from fer_research.pipeline.runner import run_step
     typer.echo(run_step(study, step, variant).relative_to(repo_root()))
 
 
 @app.command()
 def strip():
-    "Write copies of the study notebooks without outputs, on which stages depend."
+    "Write copies of the study notebooks without outputs and with digests of their modules, on which stages depend."
     from fer_research.pipeline.runner import strip_notebooks
     typer.echo(strip_notebooks().relative_to(repo_root()))
 
