@@ -27,7 +27,7 @@ SIDE, SHARE, SEED = 48, 0.9, 42
 NEW_IMAGES = 1000
 EMBEDDED = {"ResNet50": 512, "vit_base_patch16_224": 256}  # images, ten seconds and more
 COMPARED = 8  # images whose vectors are compared
-TRIALS, ROUNDS, MAX_BIN = 20, 100, 63  # of a search
+TRIALS, ROUNDS, MAX_BIN = 20, 100, 15  # of a search
 TEST, VALIDATION = 0.2, 0.1  # shares of the whole, as in params.yaml
 
 
