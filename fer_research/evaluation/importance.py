@@ -17,15 +17,14 @@ from .statistics import bootstrap, mcnemar, wilson
 
 # %% ../../nbs/evaluation/importance.ipynb #319b4c80
 def holding(
-    importance: np.ndarray,  # (d,) not negative, not all zero
+    importance: np.ndarray,  # (d,) not negative
     share: float,            # of their sum, in (0, 1]
-) -> int:  # 1 .. d
-    "How many of the most important dimensions hold a share of the importance; `InputError` where there is none."
+) -> int:  # 1 .. d; 1 where all of it is zero
+    "How many of the most important dimensions hold a share of the importance; `InputError` for a negative one."
     values = np.asarray(importance, float)
-    if (values < 0).any() or not values.sum() > 0:
-        raise InputError(f"importance of {values.size} dimensions, sum {values.sum():g}: expected none below 0 and some above")
-    held = np.cumsum(np.sort(values)[::-1]) / values.sum()
-    return int((held < share - 1e-12).sum()) + 1
+    if (values < 0).any(): raise InputError(f"importance of {values.size} dimensions, the lowest {values.min():g}: expected none below 0")
+    held = np.cumsum(np.sort(values)[::-1])
+    return int((held < (share - 1e-12) * held[-1]).sum()) + 1
 
 # %% ../../nbs/evaluation/importance.ipynb #a80afbce
 SHARES = (0.5, 0.8, 0.9, 0.95)
@@ -38,7 +37,7 @@ def spread(
     values = np.asarray(importance, float)
     counts = {f"dimensions_for_{100 * share:.0f}": holding(values, share) for share in SHARES}
     return {"mean": values.mean(), "median": np.median(values), "max": values.max(), "min": values.min(), "std": values.std(),
-            "top_share": values.max() / values.sum(), **counts}
+            "top_share": values.max() / (values.sum() or 1), **counts}
 
 # %% ../../nbs/evaluation/importance.ipynb #207c0658
 def above_chance(

@@ -103,10 +103,10 @@ def stability(
 ) -> pd.DataFrame:  # a row a model: `fit`, `top`, `top_share` (of its splits), `top_by_gain`, `rank_of_first`, `rank_correlation`, `rank_correlation_gain`
     "Every model's most important dimension, and its agreement with the first model."
     tables = [tree_importance(model.booster_) for model in models]
-    alike = lambda column, table: float(tables[0][column].corr(table[column], method="spearman"))
+    alike = lambda column, table: float(np.nan_to_num(tables[0][column].corr(table[column], method="spearman")))  # 0 where trees have no splits
     return pd.DataFrame([{
         "fit": f"sample {number}" if number else "training part", "top": ranked(table)[0],
-        "top_share": table["splits"].max() / table["splits"].sum(), "top_by_gain": table["gain"].idxmax(),
+        "top_share": table["splits"].max() / max(table["splits"].sum(), 1), "top_by_gain": table["gain"].idxmax(),
         "rank_of_first": int(np.flatnonzero(ranked(table) == ranked(tables[0])[0])[0]) + 1,
         "rank_correlation": alike("splits", table), "rank_correlation_gain": alike("gain", table)} for number, table in enumerate(tables)])
 
