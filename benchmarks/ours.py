@@ -158,7 +158,7 @@ def embed(path: Path, clock: Clock, share: float = 1.0, count: int | None = None
     "The embeddings of all faces, of the first ones, or of as many as are asked for, by the network of a fitted model."
     from fer_research.features.embedding import Embedding
 
-    return embedded(path, clock, Embedding(fitted_extractor("efficientnet_lite0")), count or round(share * len(read_fer6(path).items)))
+    return embedded(path, clock, Embedding.open(fitted_extractor("efficientnet_lite0")), count or round(share * len(read_fer6(path).items)))
 
 
 embed_quarter = partial(embed, share=0.25)

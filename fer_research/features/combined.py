@@ -37,6 +37,7 @@ EXTRACTORS = {
     "timm": "fer_research.features.deep_torch:TimmEmbedding",
     "joined": "fer_research.features.combined:Joined",
     "reduced": "fer_research.features.combined:Reduced",
+    "reading": "fer_research.features.codes:CodeReading",
 }
 
 
@@ -51,7 +52,7 @@ def open_extractor(
     return resolve_name(EXTRACTORS[kind]).open(folder)
 
 # %% ../../nbs/features/combined.ipynb #9631eb50
-STEPS = ("features", "embed", "join", "reduce")  # those that make features
+STEPS = ("features", "embed", "join", "reduce", "codes")  # those that make features
 
 
 def made_where(

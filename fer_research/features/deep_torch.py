@@ -8,12 +8,11 @@ __all__ = ['POOLS', 'NORMALISATIONS', 'read_tensors', 'fill', 'published', 'Pixe
            'receptive_field']
 
 # %% ../../nbs/features/deep_torch.ipynb #17ec597c
-import json, warnings
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-import openvino
 import pandas as pd
 import timm
 import torch
@@ -23,7 +22,7 @@ from torch import nn
 
 from ..core import InputError, atomic, write_json
 from ..data.archive import View
-from .embedding import BATCH, PRECISIONS, Embedding, save_graph
+from .embedding import BATCH, PRECISIONS, Embedding, graph_of, save_graph
 from .weights import PACKAGED, Published, weights_file
 
 # %% ../../nbs/features/deep_torch.ipynb #72cd1061
@@ -186,14 +185,6 @@ class TimmEmbedding:
         return cls(network, about, about["precision"])
 
 # %% ../../nbs/features/deep_torch.ipynb #8958618f
-def _traced(network: PixelNetwork, size: int) -> openvino.Model:
-    "The network as a graph that takes any number of images."
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing warns of Python numbers, which here are constants
-        example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
-        return openvino.convert_model(network, example_input=example, input=[openvino.PartialShape([-1, size, size, 3])])
-
-
 def export(
     folder: str | Path,  # usually outputs/features/STUDY/FEATURES/extractor
     network: PixelNetwork,  # of `build`
@@ -202,7 +193,7 @@ def export(
     engine: str = "openvino",  # that will run it: "openvino" or "torch"
 ) -> Embedding | TimmEmbedding:  # opened
     "Write a network for one of the engines; the same network gives the same bytes."
-    if engine == "openvino": return save_graph(folder, _traced(network, about["size"]), about, precision)
+    if engine == "openvino": return save_graph(folder, graph_of(network, about["size"]), about, precision)
     if engine != "torch": raise InputError(f"engine {engine!r}: expected openvino or torch")
     if precision not in PRECISIONS: raise InputError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
     with atomic(Path(folder) / "network.safetensors") as t: save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, t)

@@ -15,30 +15,31 @@ from torch.nn import functional as F
 from ..core import InputError
 
 # %% ../../nbs/features/patches.ipynb #5f3adfb3
-FLAT = 10.0  # added to a patch's variance, in squared grey levels: a patch of sky stays flat
+FLAT = 0.01  # added to a patch's variance, as a share of the mean: a patch of sky stays flat
 
 
 def normalised(
-    patches: np.ndarray,  # (n, side * side) grey levels
+    patches: np.ndarray,  # (n, d)
+    flat: float = 0.0,    # added to the variance of each
 ) -> np.ndarray:  # as patches
     "Patches without their own light and contrast (Coates, Ng and Lee 2011, section 3.2)."
     centred = patches - patches.mean(axis=1, keepdims=True)
-    return centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + FLAT)
+    return centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + flat)
 
 
 def sample_patches(
-    images: np.ndarray,  # (n, height, width) grey levels
-    side: int,           # of a patch, pixels
-    count: int,          # how many
-    seed: int,           # of their places
-) -> np.ndarray:  # (count, side * side) float64
-    "Patches from random places of random images; `InputError` where an image is smaller."
-    if side > min(images.shape[1:]): raise InputError(f"patches of {side} pixels a side: images have {images.shape[1]} x {images.shape[2]}")
+    maps: np.ndarray,  # (n, channels, height, width)
+    side: int,         # of a patch
+    count: int,        # how many
+    seed: int,         # of their places
+) -> np.ndarray:  # (count, channels * side * side) float64
+    "Patches from random places of random maps; `InputError` where a map is smaller."
+    n, channels, height, width = maps.shape
+    if side > min(height, width): raise InputError(f"patches with a side of {side}: the maps have {height} x {width}")
     rng = np.random.default_rng(seed)
-    number, row, column = (rng.integers(high, size=count) for high in (len(images), images.shape[1] - side + 1, images.shape[2] - side + 1))
+    number, row, column = (rng.integers(high, size=count)[:, None, None, None] for high in (n, height - side + 1, width - side + 1))
     within = np.arange(side)
-    places = number[:, None, None], (row[:, None] + within)[:, :, None], (column[:, None] + within)[:, None]
-    return np.asarray(images[places], float).reshape(count, -1)
+    return np.asarray(maps[number, np.arange(channels)[:, None, None], row + within[:, None], column + within], float).reshape(count, -1)
 
 
 def whitening(
@@ -54,38 +55,39 @@ class PatchNetwork(nn.Module):
     "Rectified responses to fixed filters, pooled over a grid (Coates, Ng and Lee 2011; McDonnell and Vladusich 2015)."
     def __init__(
         self,
-        images: np.ndarray,  # (n, size, size) grey levels, to take filters from
+        maps: np.ndarray,    # (n, channels, height, width), to take filters from
         filters: int,        # how many
-        side: int = 6,       # of a filter, pixels
+        side: int = 8,       # of a filter
         grid: int = 3,       # fields a side that responses are averaged over
         threshold: float = 0.5,  # below which a response counts as none, in deviations of a filter's responses
         seed: int = 42,      # of the patches
     ):
         super().__init__()
-        known = normalised(sample_patches(images, side, 50_000, seed))
+        raw = sample_patches(maps, side, 20_000, seed)
+        self.side, self.grid, self.threshold, self.flat = side, grid, threshold, FLAT * float(raw.var(axis=1).mean())
+        known = normalised(raw, self.flat)
         white = whitening(known)
-        chosen = (normalised(sample_patches(images, side, filters, seed + 1)) - known.mean(axis=0)) @ white
-        kernel = white @ (chosen / np.linalg.norm(chosen, axis=1, keepdims=True)).T  # (side * side, filters)
+        chosen = (normalised(sample_patches(maps, side, filters, seed + 1), self.flat) - known.mean(axis=0)) @ white
+        kernel = white @ (chosen / np.linalg.norm(chosen, axis=1, keepdims=True)).T  # (channels * side * side, filters)
         kernel /= (known @ kernel).std(axis=0)
-        self.side, self.grid, self.threshold = side, grid, threshold
-        for name, values in (("kernel", kernel.T.reshape(filters, 1, side, side)), ("offset", known.mean(axis=0) @ kernel)):
+        for name, values in (("kernel", kernel.T.reshape(filters, -1, side, side)), ("offset", known.mean(axis=0) @ kernel)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32))
 
     def forward(
         self,
-        pixels: torch.Tensor,  # (n, size, size, 3) uint8
+        maps: torch.Tensor,  # (n, channels, height, width) float32
     ) -> torch.Tensor:  # (n, 2 * filters * grid * grid) float32
         "Pooled responses."
-        above, below = (F.relu(sign * self.responses(pixels) - self.threshold) for sign in (1, -1))
-        return F.adaptive_avg_pool2d(torch.cat([above, below], dim=1), self.grid).flatten(1)
+        responses = self.responses(maps)
+        above, below = (F.adaptive_avg_pool2d(F.relu(sign * responses - self.threshold), self.grid) for sign in (1, -1))
+        return torch.cat([above, below], dim=1).flatten(1)
 
     def responses(
         self,
-        pixels: torch.Tensor,  # (n, size, size, 3) uint8
-    ) -> torch.Tensor:  # (n, filters, size - side + 1, size - side + 1), deviations
+        maps: torch.Tensor,  # (n, channels, height, width) float32
+    ) -> torch.Tensor:  # (n, filters, height - side + 1, width - side + 1), deviations
         "What every filter says of every place."
-        grey = pixels.float().mean(dim=-1)[:, None]
-        mean = F.avg_pool2d(grey, self.side, stride=1)
-        variance = F.relu(F.avg_pool2d(grey**2, self.side, stride=1) - mean**2)
-        agreement = F.conv2d(grey, self.kernel) - mean * self.kernel.sum(dim=(1, 2, 3))[:, None, None]
-        return agreement / torch.sqrt(variance + FLAT) - self.offset[:, None, None]
+        mean = F.avg_pool2d(maps.mean(dim=1, keepdim=True), self.side, stride=1)
+        variance = F.relu(F.avg_pool2d((maps**2).mean(dim=1, keepdim=True), self.side, stride=1) - mean**2)
+        agreement = F.conv2d(maps, self.kernel) - mean * self.kernel.sum(dim=(1, 2, 3))[:, None, None]
+        return agreement / torch.sqrt(variance + self.flat) - self.offset[:, None, None]

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.dummy import DummyClassifier
@@ -29,12 +30,13 @@ from ..data.vectors import Vectors
 # %% ../../nbs/models/heads.ipynb #3cef16db
 class Part(NamedTuple):
     "Vectors with their classes."
-    X: np.ndarray  # (n, d) features
+    X: np.ndarray | sparse.csr_array  # (n, d) features
     y: np.ndarray  # (n,) classes 0 .. k - 1
 
     def joined(self, other: "Part") -> "Part":
         "Both parts as one."
-        return Part(np.concatenate([self.X, other.X]), np.concatenate([self.y, other.y]))
+        X = sparse.vstack([self.X, other.X], "csr") if sparse.issparse(self.X) else np.concatenate([self.X, other.X])
+        return Part(X, np.concatenate([self.y, other.y]))
 
 
 PARTS = ("training", "validation", "test")
@@ -123,9 +125,10 @@ def fit_logistic(
     seed: int,                   # not used: the solver is deterministic
     penalties: Sequence[float] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0),  # values of C, inverse strength of the L2 penalty
 ) -> Fitted:
-    "Multinomial logistic regression; C by validation accuracy, the smaller at a tie."
+    "Multinomial logistic regression, on standardised features unless they are sparse; C by validation accuracy, the smaller at a tie."
     _something_to_choose_on(penalties, validation)
-    make = lambda C: make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=2000))
+    scaler = [] if sparse.issparse(train.X) else [StandardScaler()]
+    make = lambda C: make_pipeline(*scaler, LogisticRegression(C=C, max_iter=2000))
     probas = {C: held_out(make(C).fit(*train), validation) for C in sorted(penalties)}
     tried = [{"C": C, **scores(proba, validation)} for C, proba in probas.items()]
     best = max(tried, key=lambda row: row.get("val_accuracy", 0))

@@ -7,6 +7,8 @@ __all__ = ['Moments', 'moments', 'Readout', 'ridge', 'Path', 'ridge_path', 'elas
 
 # %% ../../nbs/models/readout.ipynb #bff19f79
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -17,13 +19,28 @@ from sklearn.linear_model import ElasticNet
 from ..core import InputError
 
 # %% ../../nbs/models/readout.ipynb #c2f650fa
-class Moments(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Moments:
     "Sums over items with p inputs and k outputs."
     n: int                # items
     mean_x: np.ndarray    # (p,)
     mean_y: np.ndarray    # (k,)
     xx: np.ndarray        # (p, p) centred inputs' products, symmetric
     xy: np.ndarray        # (p, k) centred inputs times outputs
+
+    @cached_property
+    def spectrum(self) -> tuple[np.ndarray, np.ndarray]:  # (r,) eigenvalues of `xx` that are not 0; (p, r) their vectors
+        "The decomposition that several readouts can share."
+        values, vectors = eigh(self.xx)
+        some = values > len(values) * np.finfo(float).eps * values[-1]
+        return values[some], vectors[:, some]
+
+    def joined(self, other: "Moments") -> "Moments":
+        "Sums over the items of both (Chan, Golub and LeVeque 1983, equation 2.1)."
+        n, weight = self.n + other.n, self.n * other.n / (self.n + other.n)
+        x, y = other.mean_x - self.mean_x, other.mean_y - self.mean_y
+        means = (self.n * a + other.n * b for a, b in ((self.mean_x, other.mean_x), (self.mean_y, other.mean_y)))
+        return Moments(n, *(total / n for total in means), self.xx + other.xx + weight * np.outer(x, x), self.xy + other.xy + weight * np.outer(x, y))
 
 
 def moments(
@@ -40,7 +57,8 @@ def moments(
         xy += X.T @ Y.astype(X.dtype)
         sum_x, sum_y, n = sum_x + X.sum(axis=0, dtype=float), sum_y + Y.sum(axis=0), n + len(X)
     if not n: raise InputError("no items: expected one at least")
-    lower = np.tril(xx - np.outer(sum_x, sum_x) / n)
+    xx -= np.outer(sum_x, sum_x) / n
+    lower = np.tril(xx)
     return Moments(n, shift + sum_x / n, sum_y / n, lower + np.tril(lower, -1).T, xy - np.outer(sum_x, sum_y) / n)
 
 # %% ../../nbs/models/readout.ipynb #d27bdafc
@@ -65,10 +83,16 @@ def _through_means(sums: Moments, coef: np.ndarray) -> Readout:
 def ridge(
     sums: Moments,  # of the training items
     alpha: float,   # strength of the L2 penalty, as in scikit-learn's `Ridge`; 0 or more
+    scaled: bool = False,  # as if the inputs had been standardised
 ) -> Readout:
     "Least squares with a penalty on the squared coefficients (Hoerl and Kennard 1970, equation 2.1)."
-    if alpha > 0: return _through_means(sums, solve(sums.xx + alpha * np.eye(len(sums.xx)), sums.xy, assume_a="pos"))
-    return _through_means(sums, np.linalg.lstsq(sums.xx, sums.xy, rcond=None)[0])
+    if alpha > 0:
+        variance = np.diag(sums.xx) / sums.n
+        penalised = sums.xx.copy(order="F")
+        penalised[np.diag_indices_from(penalised)] += alpha * np.where(variance > 0, variance, 1) if scaled else alpha
+        return _through_means(sums, solve(penalised, sums.xy, assume_a="pos", overwrite_a=True))
+    values, vectors = sums.spectrum
+    return _through_means(sums, vectors @ (vectors.T @ sums.xy / values[:, None]))
 
 # %% ../../nbs/models/readout.ipynb #13b10cca
 class Path(NamedTuple):
@@ -92,9 +116,9 @@ def ridge_path(
     alphas = np.asarray(alphas, float)
     if not len(alphas) or not (alphas > 0).all(): raise InputError(f"alphas {alphas.tolist()}: expected one at least, all above 0")
     sums = moments(pieces())
-    values, vectors = eigh(sums.xx)
-    shrunk = 1 / (np.maximum(values, 0)[:, None] + alphas)        # (p, a)
-    inner = (vectors.T @ sums.xy)[:, None] * shrunk[:, :, None]   # (p, a, k) coefficients in the directions of the eigenvectors
+    values, vectors = sums.spectrum
+    shrunk = 1 / (values[:, None] + alphas)                       # (r, a)
+    inner = (vectors.T @ sums.xy)[:, None] * shrunk[:, :, None]   # (r, a, k) coefficients in the directions of the eigenvectors
     squares, right = np.zeros(len(alphas)), np.zeros(len(alphas))
     for X, Y in pieces():
         turned = (X - sums.mean_x.astype(X.dtype)) @ vectors.astype(X.dtype)
@@ -113,10 +137,9 @@ def elastic_net(
     l1_ratio: float,  # share of the L1 penalty, in (0, 1]; 1: lasso
 ) -> Readout:
     "Least squares with a penalty on absolute and squared coefficients (Zou and Hastie 2005, equation 3), an output at a time."
-    values, vectors = eigh(sums.xx)
-    some = values > 1e-10 * values[-1]
-    roots = np.sqrt(values[some])
-    scale = np.sqrt(some.sum() / sums.n)  # their squared errors are a mean over fewer items
+    values, vectors = sums.spectrum
+    roots = np.sqrt(values)
+    scale = np.sqrt(len(values) / sums.n)  # their squared errors are a mean over fewer items
     model = ElasticNet(alpha=alpha, l1_ratio=l1_ratio, fit_intercept=False)
-    model.fit(scale * roots[:, None] * vectors[:, some].T, scale * (vectors[:, some].T @ sums.xy) / roots[:, None])
+    model.fit(scale * roots[:, None] * vectors.T, scale * (vectors.T @ sums.xy) / roots[:, None])
     return _through_means(sums, np.reshape(model.coef_, sums.xy.T.shape).T)

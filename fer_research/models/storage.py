@@ -25,10 +25,12 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ..core import InputError, atomic, path_from, write_json
+from .elm import ELMClassifier
 
 # %% ../../nbs/models/storage.ipynb #9488746f
 STORED: dict[type, tuple[str, ...]] = {
     DummyClassifier: ("_strategy", "n_outputs_", "n_classes_", "classes_", "class_prior_"),
+    ELMClassifier: ("weights_", "biases_", "coef_", "intercept_", "temperature_", "classes_"),
     KNeighborsClassifier: ("_fit_method", "_fit_X", "_y", "_tree", "n_samples_fit_", "outputs_2d_", "effective_metric_", "effective_metric_params_",
                            "classes_"),
     LinearDiscriminantAnalysis: ("coef_", "intercept_", "classes_"),
