@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STORED', 'save_estimator', 'load_estimator', 'LoadedBooster', 'save_classifier', 'load_classifier', 'save_model',
-           'save_adjusted', 'save_vote']
+           'save_network', 'save_adjusted', 'save_vote']
 
 # %% ../../nbs/models/storage.ipynb #fb80cfaf
 import json
@@ -131,6 +131,14 @@ def save_model(
     "Write a model of images: `model.json`, which refers to the extractor, and the classifier."
     save_classifier(folder, classifier)
     write_json(Path(folder) / "model.json", {"kind": "images", "classes": list(map(str, classes)), "extractor": path_from(folder, extractor)})
+
+# %% ../../nbs/models/storage.ipynb #f903b1cf
+def save_network(
+    folder: str | Path,      # usually outputs/models/STUDY/VARIANT, with `extractor.json` and `network.xml`
+    classes: Sequence[str],  # names, in the order of the probabilities
+) -> None:
+    "Write `model.json` beside a network that gives probabilities."
+    write_json(Path(folder) / "model.json", {"kind": "network", "classes": list(map(str, classes))})
 
 # %% ../../nbs/models/storage.ipynb #765172fb
 def save_adjusted(

@@ -7,8 +7,9 @@ __all__ = ['Share', 'Count', 'Penalties', 'KINDS', 'Classifier', 'HEADS', 'ELMS'
            'Explore', 'Datasets', 'Common', 'Split', 'PixelFeatures', 'Embed', 'Join', 'Reduce', 'NoOptions', 'Linear',
            'Dense', 'Majority', 'Neighbours', 'Logistic', 'Discriminant', 'Perceptron', 'Trees', 'Boosting', 'Heads',
            'Variant', 'Search', 'Tuned', 'Adjust', 'Vote', 'Analyse', 'Vit', 'FerBoosting', 'Parts', 'Codes', 'Nine',
-           'Machine', 'Reading', 'Controls', 'Patches', 'FerElm', 'CompareCommon', 'Comparison', 'Params',
-           'read_params', 'check_params', 'step_parameters', 'variant_names', 'entry_of', 'split_of', 'apply_preset']
+           'Machine', 'Reading', 'Controls', 'Patches', 'CodePatches', 'FerElm', 'CompareCommon', 'Comparison',
+           'Params', 'read_params', 'check_params', 'step_parameters', 'variant_names', 'entry_of', 'split_of',
+           'apply_preset']
 
 # %% ../../nbs/pipeline/params.ipynb #5172d8ea
 from collections.abc import Callable, Collection, Mapping
@@ -237,7 +238,7 @@ MADE: dict[str, Callable[[str], list[str]]] = {  # section -> the variants that 
     "variants": lambda key: [key], "heads": lambda key: [f"{key}_{head}" for head in HEADS],
     "tuned": lambda key: [key], "adjust": lambda key: [key], "vote": lambda key: [key],
     "nine": lambda key: [f"{name}_{key}" for name in ("majority", *NINE)],
-    "readings": lambda key: [f"{key}_{reader}" for reader in READERS], "patches": lambda key: [key],
+    "readings": lambda key: [f"{key}_{reader}" for reader in READERS], "patches": lambda key: [key], "code_patches": lambda key: [key],
 }
 
 # %% ../../nbs/pipeline/params.ipynb #e4ec1aa0
@@ -369,13 +370,16 @@ class Controls(Strict):
 class Patches(Strict):
     "Fixed convolutions with pooling and a ridge readout; the mean of several."
     split: str                 # a key of `split`
-    of: str                    # "pixels", or a key of `codes`
     filters: Count             # of a member
     side: Count                # of a filter, pixels or codes
     grid: Count                # fields a side that responses are averaged over
-    stride: Count              # steps between the places of a filter
     members: Count             # networks with filters of their own
     alphas: Penalties          # strengths of the ridge penalty to choose from
+
+
+class CodePatches(Patches):
+    "The same on codebook vectors."
+    features: str              # a key of `codes`
 
 
 class FerElm(Strict):
@@ -387,14 +391,17 @@ class FerElm(Strict):
     readings: dict[str, Reading]
     controls: dict[str, Controls]
     patches: dict[str, Patches]
+    code_patches: dict[str, CodePatches]
 
     @model_validator(mode="after")
     def _refer(self):
-        for section in ("codes", "nine", "readings", "controls", "patches"): _known_keys(section, "split", getattr(self, section), self.split)
-        for section in ("nine", "readings"): _known_keys(section, "features", getattr(self, section), self.codes)
-        _known_keys("patches", "of", self.patches, ["pixels", *self.codes])
-        _no_name_twice("variants", [name for section in ("nine", "readings", "patches") for key in getattr(self, section) for name in MADE[section](key)])
-        for section in ("nine", "readings", "patches"):
+        for section in ("codes", "nine", "readings", "controls", "patches", "code_patches"): _known_keys(section, "split", getattr(self, section), self.split)
+        for section in ("nine", "readings", "code_patches"): _known_keys(section, "features", getattr(self, section), self.codes)
+        for key in self.controls:
+            if key not in self.codes: raise ValueError(f"controls.{key}: no codes of this name; there are {', '.join(self.codes)}")
+        fitted = ("nine", "readings", "patches", "code_patches")
+        _no_name_twice("variants", [name for section in fitted for key in getattr(self, section) for name in MADE[section](key)])
+        for section in fitted:
             for key, entry in getattr(self, section).items(): self._validation(f"{section}.{key}", entry)
         return self
 
@@ -486,7 +493,7 @@ def _plain(value):
     return value
 
 # %% ../../nbs/pipeline/params.ipynb #6b9a2698
-SECTIONS = {"fit": ("variants", "tuned"), "search": ("tuned",)}  # of the steps that are not named after their section
+SECTIONS = {"fit": ("variants", "tuned"), "search": ("tuned",), "patches": ("patches", "code_patches")}  # of the steps that are not named after their section
 
 
 def step_parameters(
