@@ -18,7 +18,7 @@ from fer_research.evaluation.splits import Split, holdout, three_way
 from fer_research.features.pca import VariancePCA
 
 from .child import Clock, fitted_extractor, fitted_model
-from .vectors import drawn
+from .vectors import FACES, drawn, drawn_codes
 
 if TYPE_CHECKING:
     from fer_research.features.embedding import Embedding
@@ -225,3 +225,60 @@ def search_result(path: Path, clock: Clock) -> dict:
             fitted = fit_lightgbm(Part(*train), Part(*validation), seed, rounds=ROUNDS, max_bin=MAX_BIN, refit=refit, **options)
             kept.append(float((fitted.estimator.predict(test.X) == test.y).mean()))
     return {"trials": 3 * TRIALS, "accuracies": accuracies, "accuracy": float(np.mean(accuracies)), "accuracy_alone": float(np.mean(alone))}
+
+
+def elm_eight(path: Path, clock: Clock) -> dict:
+    "The same machines in single precision, from the sums of two hidden layers."
+    from fer_research.models.elm import fit_eight
+
+    X, y = drawn_codes(FACES, SEED)
+    X = X.astype(np.float32)
+    with clock("fit"):
+        machines = fit_eight(X, y, SEED)
+    with clock("predict"):
+        return {"accuracies": [float(machine.score(X, y)) for machine in machines.values()]}
+
+
+def elm_path(path: Path, clock: Clock, alphas: int) -> dict:
+    "Leave-one-out errors of a machine with 1,000 units, for so many strengths of the penalty."
+    from fer_research.models.elm import ELMClassifier
+
+    X, y = drawn_codes(FACES, SEED)
+    X = X.astype(np.float32)
+    with clock("fit"):
+        found = ELMClassifier(random_state=SEED).fit_path(X, y, np.logspace(-3, 5, alphas) if alphas > 1 else [1.0])
+    return {"accuracy": float(found.accuracies[found.best])}
+
+
+elm_path_1, elm_path_50 = partial(elm_path, alphas=1), partial(elm_path, alphas=50)
+
+
+def elm_patches(path: Path, clock: Clock) -> dict:
+    "9,990 pooled responses of drawn pictures and of their mirror images, and one ridge readout."
+    from fer_research.features.patches import PatchNetwork
+    from fer_research.models.heads import Part
+    from fer_research.models.patches import Grey, fit_member, maps_of
+
+    rng = np.random.default_rng(SEED)
+    part = Part(rng.integers(0, 256, (FACES, SIDE, SIDE), dtype=np.uint8), rng.integers(7, size=FACES))
+    train, validation = (Part(part.X[rows], part.y[rows]) for rows in (slice(FACES // 10, None), slice(FACES // 10)))
+    with clock("filters"):
+        network = PatchNetwork(maps_of(Grey(), train.X, 2000, SEED), filters=555)
+    with clock("fit"):
+        fit_member(Grey(), network, train, validation, [1000.0])
+    return {"faces": FACES}
+
+
+def elm_size(path: Path, clock: Clock, faces: int, units: int) -> dict:
+    "A machine with a ridge readout on so many faces, with so many units."
+    from fer_research.models.elm import ELMClassifier
+
+    X, y = drawn_codes(faces, SEED)
+    X = X.astype(np.float32)
+    with clock("fit"):
+        ELMClassifier(units, random_state=SEED).fit(X, y)
+    return {"faces": faces}
+
+
+for faces, units in itertools.product((7, 28, 112), (1, 4, 10)):  # thousands
+    globals()[f"elm_{faces}k_{units}k"] = partial(elm_size, faces=1000 * faces, units=1000 * units)

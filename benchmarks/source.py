@@ -15,7 +15,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 from .child import Clock, fitted_extractor, fitted_model
-from .vectors import drawn
+from .vectors import FACES, drawn, drawn_codes
 
 if TYPE_CHECKING:
     import optuna
@@ -232,3 +232,21 @@ def predict_our_network(folder: Path, clock: Clock) -> dict:
         faces = (np.asarray(Image.open(file).convert("RGB").resize((about["size"],) * 2)) for file in files)
         answers = [int(classifier.predict_proba(network(torch.from_numpy(face.copy())[None]).numpy()).argmax()) for face in faces]
     return {"faces": len(files), "answers": answers}
+
+
+def elm_eight(folder: Path, clock: Clock) -> dict:
+    "Eight extreme learning machines of 1,000 units on drawn codes: a hidden layer in double precision for each, and scikit-learn's regressors."
+    from sklearn.linear_model import ElasticNet, Lasso, Ridge
+
+    regressors = {"none": Ridge(0.0), "ridge": Ridge(1.0), "lasso": Lasso(0.01), "elasticnet": ElasticNet(0.01, l1_ratio=0.5)}
+    X, y = drawn_codes(FACES, SEED)
+    targets, accuracies = np.eye(y.max() + 1)[y], []
+    for draw in (lambda rng, size: rng.standard_normal(size), lambda rng, size: rng.choice([-1.0, 1.0], size)):
+        for name, regressor in regressors.items():
+            with clock(name):
+                rng = np.random.RandomState(SEED)  # ours draws the same weights
+                weights, biases = draw(rng, (X.shape[1], 1000)), draw(rng, 1000)
+                hidden = lambda X, weights=weights, biases=biases: 1 / (1 + np.exp(-(X @ weights + biases)))
+                regressor.fit(hidden(X), targets)
+                accuracies.append(float((regressor.predict(hidden(X)).argmax(axis=1) == y).mean()))
+    return {"accuracies": accuracies}

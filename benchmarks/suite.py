@@ -113,6 +113,22 @@ def embedding_sides(network: str) -> dict[str, Side]:
             "ours, bf16": Side(f"ours.embed_{network}_bf16", "archive")}
 
 
+def points_apart(sides: Sides) -> float:
+    "The largest difference of any model's accuracy, in percentage points."
+    pairs = zip(sides["source"].found["accuracies"], sides["ours"].found["accuracies"], strict=True)
+    return 100 * max(abs(a - b) for a, b in pairs)
+
+
+def path_multiple(sides: Sides) -> float:
+    "Seconds with 50 alphas as a multiple of those with one."
+    return sides["50 alphas"].seconds / sides["1 alpha"].seconds
+
+
+def growth_with_faces(sides: Sides) -> float:
+    "The peak of memory with 112,000 faces as a multiple of that with 7,000, at 10,000 units."
+    return sides["112k x 10k"].peak / sides["7k x 10k"].peak
+
+
 FASTER, LEANER = "times as fast as the source", "share of the source's peak memory"
 SAME_VECTORS = (Goal("cosine similarity to the source's vectors, fp32", partial(same_vectors, side="ours, fp32"), ">=", 0.999),
                 Goal("cosine similarity to the source's vectors, bf16", partial(same_vectors, side="ours, bf16"), ">=", 0.99))
@@ -162,6 +178,22 @@ BENCHMARKS = {
         {"source": Side("source.search_result", "unpacked", once=True), "ours": Side("ours.search_result", "archive", once=True)},
         (Goal("points of accuracy gained", partial(points_gained, side="ours"), ">=", 0),
          Goal("points of accuracy gained without the validation part", partial(points_gained, side="ours", what="accuracy_alone"), ">=", -0.5))),
+    "elm_eight": Benchmark(
+        "Eight extreme learning machines of 1,000 units on 28,709 drawn faces of codes",
+        {"source": Side("source.elm_eight", "archive"), "ours": Side("ours.elm_eight", "archive")},
+        (Goal(FASTER, speed_up, ">=", 5), Goal("points of accuracy apart, the largest of eight", points_apart, "<", 0.3))),
+    "elm_path": Benchmark(
+        "Exact leave-one-out errors of a machine of 1,000 units on 28,709 drawn faces of codes",
+        {"1 alpha": Side("ours.elm_path_1", "archive"), "50 alphas": Side("ours.elm_path_50", "archive")},
+        (Goal("times the seconds of one alpha", path_multiple, "<", 2),)),
+    "elm_patches": Benchmark(
+        "9,990 pooled responses of 28,709 drawn pictures and their mirror images, one ridge readout",
+        {"ours": Side("ours.elm_patches", "archive", once=True)},
+        (Goal("seconds", seconds, "<", 600), Goal("MiB of memory", lambda sides: sides["ours"].peak, "<", 8192))),
+    "elm_sizes": Benchmark(
+        "A machine with a ridge readout, by thousands of drawn faces and of units",
+        {f"{faces}k x {units}k": Side(f"ours.elm_{faces}k_{units}k", "archive", once=True) for faces in (7, 28, 112) for units in (1, 4, 10)},
+        (Goal("times the peak memory, 112,000 faces against 7,000", growth_with_faces, "<", 1.25),)),
     "help": Benchmark("`fer-research --help`", {"ours": Side("repository.show_help", "repository")}, (Goal("seconds", seconds, "<", 1),)),
     "predict_one": Benchmark(
         "`fer-research predict` of one image", {"ours": Side("repository.predict_one_components", "repository"),

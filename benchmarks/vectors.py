@@ -1,4 +1,4 @@
-"""Vectors to search on, the same for both ways."""
+"""Vectors to search on and codes to fit to, the same for both ways."""
 from typing import NamedTuple
 
 import numpy as np
@@ -22,3 +22,19 @@ def drawn(
     means, mixing = rng.normal(size=(len(CLASS_SHARES), DIMENSIONS)), rng.normal(size=(DIMENSIONS, DIMENSIONS)) / DIMENSIONS**0.5
     X = 0.12 * means[y] + 0.9 * rng.normal(size=(len(y), DIMENSIONS)) @ mixing + 0.45 * rng.normal(size=(len(y), DIMENSIONS))
     return tuple(map(Part, np.split(X.astype(np.float32), (TRAIN, TRAIN + VALIDATION)), np.split(y, (TRAIN, TRAIN + VALIDATION))))
+
+
+FACES, PLACES, CODES = 28_709, 144, 256  # of FER2013's training part, of a grid, of a codebook
+FER2013_SHARES = (0.139, 0.015, 0.143, 0.251, 0.173, 0.168, 0.111)
+
+
+def drawn_codes(
+    faces: int,
+    seed: int,
+) -> Part:  # X: (faces, 144) float64, standardised
+    "Codes that say a little about seven classes: a few of each class's own at every place."
+    rng = np.random.default_rng(seed)
+    y = rng.choice(len(FER2013_SHARES), faces, p=FER2013_SHARES)
+    own, codes = rng.integers(CODES, size=(len(FER2013_SHARES), PLACES)), rng.integers(CODES, size=(faces, PLACES))
+    X = np.where(rng.random(codes.shape) < 0.02, own[y], codes).astype(float)
+    return Part((X - X.mean(axis=0)) / X.std(axis=0), y)
