@@ -16,23 +16,26 @@ from dvc.repo import Repo
 from ruamel.yaml import YAML
 from safetensors import safe_open
 
+from fer_research.data.fer2013 import read_folders
 from fer_research.data.fer6 import read_fer6
 from fer_research.pipeline import predict
 from fer_research.pipeline.params import SECTIONS, read_params, split_of, step_parameters, variant_names
 from fer_research.pipeline.runner import declared_parameters, report_path
 
 PARAMS = read_params(ROOT / "params.yaml")
-FITTED = [(study, variant) for study in PARAMS if "variants" in PARAMS[study] for variant in variant_names(PARAMS, study)]
+FITTED = [(study, variant) for study in PARAMS for variant in variant_names(PARAMS, study)]
 WATCHED = ("data/", "outputs/", "presets/", "published/", "results/")  # reading below these must be declared
 FREE = ("scratch/", "outputs/search/", "outputs/partial/", "outputs/times.csv")  # writing here need not be
 OPTIONAL = {                                                          # parameters that not every variant has
     ("fer_boosting", "embed"): {"engine", "precision", "images", "resize", "normalisation", "pool", "mirror"},
-    ("fer_boosting", "search"): {"choose_on"}, ("fer_boosting", "fit"): {"search", "choose_on"}}
+    ("fer_boosting", "search"): {"choose_on"}, ("fer_boosting", "fit"): {"search", "choose_on"},
+    ("fer_elm", "split"): {"validation", "test", "balanced"}, ("fer_elm", "patches"): {"features"}}
 METRICS = ("accuracy accuracy_low accuracy_high balanced_accuracy macro_precision macro_recall macro_f1 weighted_precision weighted_recall "
            "weighted_f1 log_loss roc_auc_ovr ece n_train n_test").split()
 AGAIN = ["prepare@fer6", *(f"fer_boosting_{name}" for name in (
     "features@pca", "embed@efficientnet_lite0", "embed@resnet50", "reduce@efficientnet_lite0_100", "join@resnet50_vit", "search@pca_tuned", "search@vit_base_patch16_published",
-    "fit@pca", "heads@efficientnet_lite0", "adjust@efficientnet_lite0_adjusted", "vote@efficientnet_lite0_pca_vote", "analyse@efficientnet_lite0", "vit@vit_base_patch16")), "comparison"]
+    "fit@pca", "heads@efficientnet_lite0", "adjust@efficientnet_lite0_adjusted", "vote@efficientnet_lite0_pca_vote", "analyse@efficientnet_lite0", "vit@vit_base_patch16")), *(f"fer_elm_{name}" for name in (
+    "codes@vqvae", "nine@sound", "readings@one_hot", "controls@vqvae", "patches@patches_vote", "code_patches@code_patches")), "comparison"]
 
 
 class Stage(NamedTuple):
@@ -70,7 +73,7 @@ def test_there_is_a_stage_for_each_variant_and_no_other(stages):
     wanted = {("comparison", "compare", None)}
     for study, sections in PARAMS.items():
         for section in set(sections) - {"common"}:
-            steps = {"variants": ["fit"], "tuned": ["search", "fit"]}.get(section, [section])
+            steps = {"variants": ["fit"], "tuned": ["search", "fit"], "code_patches": ["patches"]}.get(section, [section])
             wanted |= {(study, step, key) for step in steps for key in sections[section]}
     found = list(runs(stages).values())
     assert set(found) == wanted and len(found) == len(wanted)
@@ -187,13 +190,14 @@ def test_predictions_are_those_of_the_test_part(study, variant, reproduced):
     assert arrays["id"].tolist() == table["id"].tolist() and len(table)
     assert np.array(sorted(set(table["label"])))[arrays["y_true"]].tolist() == table["label"].tolist()
     assert metrics["accuracy"] == float(f"{(arrays['proba'].argmax(axis=1) == arrays['y_true']).mean():.6g}")
-    assert ("val_accuracy" in metrics) == ("val_loss" in metrics) == (PARAMS[study]["split"][split]["validation"] > 0)
+    assert ("val_accuracy" in metrics) == ("val_loss" in metrics) == (PARAMS[study]["split"][split].get("validation", 0) > 0)
 
 
-@pytest.mark.parametrize(("study", "variant"), [pair for pair in FITTED if PARAMS[pair[0]]["common"]["dataset"] == "fer6"])
+@pytest.mark.parametrize(("study", "variant"), FITTED)
 def test_a_stored_model_predicts_the_same_from_the_images(study, variant, reproduced):
     arrays = np.load(reproduced.root / "outputs" / "predictions" / study / f"{variant}.npz", allow_pickle=False)
-    images = read_fer6(reproduced.root / "data" / "fer6" / "fer6.zip")
+    read, name = {"fer6": (read_fer6, "fer6.zip"), "fer2013": (read_folders, "fer2013.zip")}[dataset := PARAMS[study]["common"]["dataset"]]
+    images = read(reproduced.root / "data" / dataset / name)
     model = predict.load(study, variant, reproduced.root)
     assert list(model.classes_) == images.classes
     np.testing.assert_allclose(model.predict_proba([images.read(name) for name in arrays["id"]]), arrays["proba"], atol=1e-6)

@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 from ..core import made_by, repo_root
 from ..data.sources import read_sources
 from ..evaluation.statistics import wilson
+from ..features.combined import STEPS
 from .compare import markdown_table
 from .params import entry_of, variant_names
 from .records import records
@@ -96,7 +97,7 @@ def settings(
     found = {f"{study}.common": params[study]["common"], place: entry}
     for field in ("of", "first", "second"):
         if field in entry: found |= settings(params, study, entry[field])
-    for field, sections in (("split", ["split"]), ("features", ["features", "embed", "join", "reduce"])):
+    for field, sections in (("split", ["split"]), ("features", STEPS)):
         found |= {f"{study}.{name}.{entry[field]}": params[study][name][entry[field]] for name in sections
                   if field in entry and entry[field] in params[study].get(name, {})}
     return found

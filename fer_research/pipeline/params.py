@@ -567,4 +567,5 @@ def _override(params, overrides: Mapping, where: str) -> None:
     for key, value in overrides.items():
         if key not in params: raise InputError(f"{where}: {key}: no such key in params.yaml")
         if isinstance(value, Mapping): _override(params[key], value, f"{where}: {key}")
+        elif isinstance(value, list): params[key][:] = value  # which keeps its style
         else: params[key] = value
