@@ -48,6 +48,9 @@ def refused(work, monkeypatch):
     ("fer_boosting.tuned.pca_tuned.search.trials", 0, ["0: ", "greater than or equal to 1"]),
     ("datasets.explore.fer6.mode", "rgb", ["'rgb'", "'RGB' or 'L'"]),
     ("datasets.explore.fer6.size", 4, ["4: ", "greater than or equal to 8"]),
+    ("fer_elm.codes.vqvae.channels", 7, ["7", "multiple of 2"]),
+    ("fer_elm.readings.one_hot.reading", "words", ["'words'", "'one_hot'"]),
+    ("fer_elm.split.sound.parts", "own", ["'own'", "'official' or 'pooled'"]),
     ("fer_boosting.variants", None, ["None", "dictionary"]),
     ("comparison", 3, ["3: ", "dictionary"]),
 ], ids=str)
@@ -73,6 +76,11 @@ def test_a_wrong_key_is_named_with_those_there_are(section, key, known, work, re
     ("fer_boosting.join.resnet50_vit.second", "vit", ["'vit'", "pca, pca_published"]),
     ("fer_boosting.adjust.efficientnet_lite0_adjusted.of", "efficientnet", ["'efficientnet'", "majority, neighbours"]),
     ("fer_boosting.analyse.resnet50.rival", "mlp", ["'mlp'", "resnet50_mlp"]),
+    ("fer_elm.nine.sound.features", "vqgan", ["'vqgan'", "vqvae"]),
+    ("fer_elm.patches.patches.split", "fair", ["'fair'", "sound, published"]),
+    ("fer_elm.controls.pixels", {"split": "sound", "hidden": 9, "sizes": [9], "units": [9], "alphas": [1.0], "scales": {"numbers": 1.0}, "seeds": 2}, ["pixels", "vqvae"]),
+    ("fer_elm.readings.one_hot.split", "published", ["'published'", "no validation part"]),
+    ("fer_elm.nine.published.choose_on", "validation", ["'published'", "no validation part"]),
     ("fer_boosting.common.dataset", "fer7", ["'fer7'", "fer6, fer2013"]),
     ("comparison.common.studies", ["kuzushiji"], ["'kuzushiji'", "fer_boosting"]),
 ], ids=str)

@@ -35,7 +35,7 @@ METRICS = ("accuracy accuracy_low accuracy_high balanced_accuracy macro_precisio
 AGAIN = ["prepare@fer6", *(f"fer_boosting_{name}" for name in (
     "features@pca", "embed@efficientnet_lite0", "embed@resnet50", "reduce@efficientnet_lite0_100", "join@resnet50_vit", "search@pca_tuned", "search@vit_base_patch16_published",
     "fit@pca", "heads@efficientnet_lite0", "adjust@efficientnet_lite0_adjusted", "vote@efficientnet_lite0_pca_vote", "analyse@efficientnet_lite0", "vit@vit_base_patch16")), *(f"fer_elm_{name}" for name in (
-    "codes@vqvae", "nine@sound", "readings@one_hot", "controls@vqvae", "patches@patches_vote", "code_patches@code_patches")), "comparison"]
+    "codes@vqvae", "nine@sound", "readings@one_hot", "controls@vqvae", "patches@patches", "code_patches@code_patches")), "comparison"]
 
 
 class Stage(NamedTuple):

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from safetensors import safe_open
 
 FEATURES, EMBED, SEARCH = "fer_boosting_features@pca", "fer_boosting_embed@efficientnet_lite0", "fer_boosting_search@pca_tuned"
 TRIAL_STATE, REPORT = 6, 7  # operations in Optuna's journal: a trial's state, and a value on the way
@@ -67,6 +68,37 @@ def test_a_killed_embedding_goes_on_with_the_images_that_are_left(done, reproduc
     assert process.returncode == 0
     assert done.listing(*outs) == reproduced.listing(*outs)
     assert not done.listing("outputs/partial"), "remains that are of no use any more"
+
+
+def epochs(state: Path) -> int:
+    "How many epochs a training has kept."
+    with safe_open(state, "np") as file: return len(json.loads(file.metadata()["history"]))
+
+
+def test_a_killed_training_goes_on_with_the_next_epoch(done, reproduced):
+    stage, outs = "fer_elm_codes@vqvae", ("outputs/features/fer_elm/vqvae", "outputs/reports/fer_elm/vqvae/codes.ipynb", "results/fer_elm/vqvae/codes")
+    partial = done.root / "outputs" / "partial" / "fer_elm"
+    with killed(done, "--force", "--single-item", stage):
+        state = wait_for(lambda: next(partial.glob("vqvae-*.safetensors"), None), 240, "the first epoch")
+    kept, written = epochs(state), state.stat().st_mtime_ns
+    with done.start("python", "-m", "dvc", "repro", "--force", "--single-item", stage, output=subprocess.DEVNULL) as process:
+        wait_for(lambda: state.stat().st_mtime_ns != written, 240, "the next epoch")
+        assert kept < epochs(state) <= kept + 2, "it began anew"
+    assert process.returncode == 0
+    assert done.listing(*outs) == reproduced.listing(*outs) and not done.listing("outputs/partial")
+
+
+def test_a_killed_ensemble_goes_on_with_the_next_member(done, reproduced):
+    stage, outs = "fer_elm_patches@patches", ("outputs/models/fer_elm/patches_vote", "outputs/reports/fer_elm/patches/patches.ipynb", "results/fer_elm/patches_vote")
+    partial = done.root / "outputs" / "partial" / "fer_elm"
+    with killed(done, "--force", "--single-item", stage):
+        first = wait_for(lambda: next(partial.glob("patches-*/000.safetensors"), None), 240, "the first member")
+    written = first.stat().st_mtime_ns
+    with done.start("python", "-m", "dvc", "repro", "--force", "--single-item", stage, output=subprocess.DEVNULL) as process:
+        wait_for(lambda: next(partial.glob("patches-*/001.safetensors"), None), 240, "the next member")
+        assert first.stat().st_mtime_ns == written, "the first member was fitted again"
+    assert process.returncode == 0
+    assert done.listing(*outs) == reproduced.listing(*outs) and not done.listing("outputs/partial")
 
 
 def operations(journal: Path) -> list[dict]:

@@ -199,7 +199,7 @@ def noise_like(
 ) -> tuple[np.ndarray, np.ndarray]:  # (items, d) and (items,)
     "Codes that are drawn from those of each column at random, and classes in the same shares: nothing to be learned."
     rng, items = np.random.default_rng(seed), items or len(y)
-    return np.apply_along_axis(rng.choice, 0, X, items), rng.permutation(np.resize(y, items))
+    return np.apply_along_axis(rng.choice, 0, X, items), rng.permutation(np.resize(rng.permutation(y), items))
 
 # %% ../../nbs/models/elm.ipynb #d68a4f2f
 ALPHAS = tuple(10.0 ** np.arange(-3, 5.5, 0.5))  # strengths of the ridge penalty to choose from

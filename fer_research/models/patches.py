@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.numpy import load_file, save_file
-from scipy.special import log_softmax
+from scipy.special import softmax
 from sklearn.utils import gen_batches
 from torch import nn
 
@@ -140,11 +140,18 @@ class Ensemble(nn.Module):
 
 
 class Fitted(NamedTuple):
-    "An ensemble and how it came about."
-    ensemble: Ensemble
-    chosen: dict[str, float]  # alpha of the first member, val_accuracy, val_loss
-    history: pd.DataFrame     # a row a member: members so far, alpha, val_accuracy, val_loss
-    val_proba: np.ndarray     # (m, k) of the validation part, by members that had not seen it
+    "Members and how they came about."
+    front: nn.Module
+    members: list[Member]
+    history: pd.DataFrame        # a row a member: members so far, alpha, temperature, val_accuracy, val_loss
+    val_probas: list[np.ndarray]  # (m, k) of the validation part, by so many members that had not seen it
+
+    def ensemble(
+        self,
+        members: int,  # how many, from the first on
+    ) -> Ensemble:
+        "Some of the members, or all."
+        return Ensemble(self.front, self.members[:members], float(self.history["temperature"].iloc[members - 1])).eval()
 
 
 def fit_ensemble(
@@ -169,9 +176,10 @@ def fit_ensemble(
         alphas = [float(found[0].history.loc[found[0].history["val_accuracy"].idxmax(), "alpha"])]
     so_far = np.cumsum([member.val_scores for member in found], axis=0) / np.arange(1, members + 1)[:, None, None]
     temperatures = [fit_temperature(values, validation.y).value for values in so_far]
-    probas = [np.exp(log_softmax(values / temperature, axis=1)) for values, temperature in zip(so_far, temperatures, strict=True)]
-    history = pd.DataFrame([{"members": count, "alpha": alphas[0], **scores(proba, validation)} for count, proba in enumerate(probas, 1)])
-    return Fitted(Ensemble(front, found, temperatures[-1]).eval(), history.iloc[-1].drop("members").to_dict(), history, probas[-1])
+    probas = [softmax(values / temperature, axis=1) for values, temperature in zip(so_far, temperatures, strict=True)]
+    rows = [{"members": count, "alpha": alphas[0], "temperature": temperature, **scores(proba, validation)}
+            for count, (temperature, proba) in enumerate(zip(temperatures, probas, strict=True), 1)]
+    return Fitted(front, found, pd.DataFrame(rows), probas)
 
 
 def _keep(path: Path, member: Member) -> None:

@@ -238,7 +238,7 @@ MADE: dict[str, Callable[[str], list[str]]] = {  # section -> the variants that 
     "variants": lambda key: [key], "heads": lambda key: [f"{key}_{head}" for head in HEADS],
     "tuned": lambda key: [key], "adjust": lambda key: [key], "vote": lambda key: [key],
     "nine": lambda key: [f"{name}_{key}" for name in ("majority", *NINE)],
-    "readings": lambda key: [f"{key}_{reader}" for reader in READERS], "patches": lambda key: [key], "code_patches": lambda key: [key],
+    "readings": lambda key: [f"{key}_{reader}" for reader in READERS], **dict.fromkeys(("patches", "code_patches"), lambda key: [key, f"{key}_vote"]),
 }
 
 # %% ../../nbs/pipeline/params.ipynb #e4ec1aa0
@@ -368,7 +368,7 @@ class Controls(Strict):
 
 
 class Patches(Strict):
-    "Fixed convolutions with pooling and a ridge readout; the mean of several."
+    "Fixed convolutions with pooling and a ridge readout: variants KEY, and KEY_vote, the mean of several."
     split: str                 # a key of `split`
     filters: Count             # of a member
     side: Count                # of a filter, pixels or codes
