@@ -185,7 +185,7 @@ def test_predictions_are_those_of_the_test_part(study, variant, reproduced):
     assert set(arrays) == {"id", "y_true", "proba"} and arrays["id"].dtype.kind == "U"
     if "pipeline_check" in metrics: table = table[table["id"].isin(arrays["id"])]
     assert arrays["id"].tolist() == table["id"].tolist() and len(table)
-    assert np.array(sorted(set(table["label"])))[arrays["y_true"]].tolist() == table["label"].tolist()
+    assert np.array(sorted(set(items["label"])))[arrays["y_true"]].tolist() == table["label"].tolist()
     assert metrics["accuracy"] == float(f"{(arrays['proba'].argmax(axis=1) == arrays['y_true']).mean():.6g}")
     assert ("val_accuracy" in metrics) == ("val_loss" in metrics) == (PARAMS[study]["split"][split]["validation"] > 0)
 
