@@ -26,7 +26,7 @@ from optuna.pruners import BasePruner, PercentilePruner
 from optuna.samplers import TPESampler
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from ..compute import parallel_map
 from ..core import progress, write_csv, write_json
@@ -60,8 +60,10 @@ def open_study(
 def _ask_batch(study: Study, space: Mapping[str, BaseDistribution], numbers: range, seed: int) -> list[FrozenTrial]:
     "The trials of a batch that are still to run: those under way when a search was stopped, and those not yet asked for."
     for number in range(len(study.trials), numbers.stop):
-        study.sampler = TPESampler(seed=seed + number)
-        study.ask(dict(space))
+        twin = optuna.create_study(direction=study.direction, sampler=TPESampler(seed=seed + number))  # in memory
+        twin.add_trials(study.trials)
+        asked = twin.ask(dict(space)).params  # the journal would get one after the other, and a kill in between leave a trial that lacks some
+        study.add_trial(create_trial(state=TrialState.RUNNING, params=asked, distributions=dict(space)))
     return [t for t in study.trials if t.number in numbers and t.state == TrialState.RUNNING]
 
 
