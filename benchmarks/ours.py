@@ -28,6 +28,7 @@ NEW_IMAGES = 1000
 EMBEDDED = {"ResNet50": 512, "vit_base_patch16_224": 256}  # images, ten seconds and more
 COMPARED = 8  # images whose vectors are compared
 TRIALS, ROUNDS, MAX_BIN = 20, 100, 15  # of a search
+FINAL = 500  # rounds of the fit afterwards, at most
 TEST, VALIDATION = 0.2, 0.1  # shares of the whole, as in params.yaml
 
 
@@ -222,7 +223,7 @@ def search_result(path: Path, clock: Clock) -> dict:
         with clock("search"):
             options = best_options(train, validation, seed)
         for kept, refit in ((accuracies, True), (alone, False)):
-            fitted = fit_lightgbm(Part(*train), Part(*validation), seed, rounds=ROUNDS, max_bin=MAX_BIN, refit=refit, **options)
+            fitted = fit_lightgbm(Part(*train), Part(*validation), seed, rounds=FINAL, max_bin=MAX_BIN, refit=refit, **options)
             kept.append(float((fitted.estimator.predict(test.X) == test.y).mean()))
     return {"trials": 3 * TRIALS, "accuracies": accuracies, "accuracy": float(np.mean(accuracies)), "accuracy_alone": float(np.mean(alone))}
 

@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 from urllib.error import HTTPError
@@ -45,6 +46,13 @@ class Lab(NamedTuple):
         return self.clone.root / path
 
 
+def announced(runtime: Path) -> dict:
+    "What a server says about itself, or nothing while it is not there or still writing (it does not write to a temporary name)."
+    for path in runtime.glob("jpserver-*.json"):
+        with suppress(json.JSONDecodeError): return json.loads(path.read_text())
+    return {}
+
+
 @pytest.fixture(scope="module")
 def lab(clone, tmp_path_factory):
     "`make lab` for a user whose own kernelspec python3 is another interpreter."
@@ -58,10 +66,9 @@ def lab(clone, tmp_path_factory):
         make = made.start("make", "-o", "setup", "lab", f"VENV={sys.prefix}", f"ARGS={arguments}", output=log.fileno(),
                           HOME=str(home), JUPYTER_DATA_DIR=str(data), JUPYTER_PREFER_ENV_PATH="0")
     until = time.monotonic() + PATIENCE
-    while not (running := list((data / "runtime").glob("jpserver-*.json"))):
+    while not (said := announced(data / "runtime")):
         assert make.poll() is None and time.monotonic() < until, (folder / "log").read_text()
         time.sleep(0.1)
-    said = json.loads(running[0].read_text())
     server = psutil.Process(said["pid"])
     yield Lab(made, server, said["url"], said["token"])
     server.terminate()

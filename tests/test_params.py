@@ -80,7 +80,6 @@ def test_a_wrong_key_is_named_with_those_there_are(section, key, known, work, re
     ("fer_elm.patches.patches.split", "fair", ["'fair'", "sound, published"]),
     ("fer_elm.controls.pixels", {"split": "sound", "hidden": 9, "sizes": [9], "units": [9], "alphas": [1.0], "scales": {"numbers": 1.0}, "seeds": 2}, ["pixels", "vqvae"]),
     ("fer_elm.readings.one_hot.split", "published", ["'published'", "no validation part"]),
-    ("fer_elm.nine.published.choose_on", "validation", ["'published'", "no validation part"]),
     ("fer_boosting.common.dataset", "fer7", ["'fer7'", "fer6, fer2013"]),
     ("comparison.common.studies", ["kuzushiji"], ["'kuzushiji'", "fer_boosting"]),
 ], ids=str)
@@ -188,7 +187,7 @@ def test_a_preset_changes_its_values_and_nothing_else(work, monkeypatch):
     assert set(preset) < set(params) and leaves(yaml.load(path)) == params | preset
     assert re.findall(r"#.*", path.read_text()) == re.findall(r"#.*", text)
     changed = [(old, new) for old, new in zip(text.splitlines(), path.read_text().splitlines(), strict=True) if old != new]
-    assert len(changed) == len({key[:3] for key in preset}), "a line for each variant"
+    assert len({key[:3] for key in preset}) <= len(changed) <= len(preset), "a line for each variant, or for each part of one"
 
 
 @pytest.mark.parametrize(("text", "named"), [

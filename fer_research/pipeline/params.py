@@ -197,6 +197,7 @@ class Search(Strict):
     "A hyper-parameter search."
     trials: Count
     parallel: Count            # trials that are asked for, and run, at a time
+    rounds: Count | None = None  # of boosting in a trial; those of the classifier without it
 
 
 class Tuned(Variant):

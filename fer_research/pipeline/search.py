@@ -26,7 +26,7 @@ from optuna.pruners import BasePruner, PercentilePruner
 from optuna.samplers import TPESampler
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from ..compute import parallel_map
 from ..core import progress, write_csv, write_json
@@ -60,17 +60,24 @@ def open_study(
 def _ask_batch(study: Study, space: Mapping[str, BaseDistribution], numbers: range, seed: int) -> list[FrozenTrial]:
     "The trials of a batch that are still to run: those under way when a search was stopped, and those not yet asked for."
     for number in range(len(study.trials), numbers.stop):
-        study.sampler = TPESampler(seed=seed + number)
-        study.ask(dict(space))
+        twin = optuna.create_study(direction=study.direction, sampler=TPESampler(seed=seed + number))  # in memory
+        twin.add_trials(study.trials)
+        asked = twin.ask(dict(space)).params  # the journal would get one after the other, and a kill in between leave a trial that lacks some
+        study.add_trial(create_trial(state=TrialState.RUNNING, params=asked, distributions=dict(space)))
     return [t for t in study.trials if t.number in numbers and t.state == TrialState.RUNNING]
 
 
-def _run_trial(trial: FrozenTrial, objective: Callable[[Trial], float], journal: Path) -> float | None:
-    "The objective's value in a process of its own; None where the pruner stopped it."
+_OUTCOME = "outcome"  # under which a trial notes its value until all of its batch have ended
+
+
+def _run_trial(frozen: FrozenTrial, objective: Callable[[Trial], float], journal: Path) -> None:
+    "Run a trial in a process of its own and note its value; none where the pruner stopped it."
+    trial = Trial(open_study(journal), frozen._trial_id)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a resumed trial reports its first steps again
-        try: return objective(Trial(open_study(journal), trial._trial_id))
-        except optuna.TrialPruned: return None
+        try: value = objective(trial)
+        except optuna.TrialPruned: value = None
+    trial.set_user_attr(_OUTCOME, value)
 
 # %% ../../nbs/pipeline/search.ipynb #2e544382
 def search(
@@ -87,8 +94,10 @@ def search(
     batches = [range(start, min(start + parallel, trials)) for start in range(0, trials, parallel)]
     for numbers in progress(batches, "searching", unit=f"{parallel} trials"):
         waiting = _ask_batch(study, space, numbers, seed)
-        values = parallel_map(partial(_run_trial, objective=objective, journal=Path(journal)), waiting, workers=parallel) if waiting else []
-        for trial, value in zip(waiting, values, strict=True):
+        todo = [trial for trial in waiting if _OUTCOME not in trial.user_attrs]
+        if todo: parallel_map(partial(_run_trial, objective=objective, journal=Path(journal)), todo, workers=parallel)
+        for trial in waiting:
+            value = study.trials[trial.number].user_attrs[_OUTCOME]
             study.tell(trial.number, value, TrialState.COMPLETE if value is not None else TrialState.PRUNED)
     return study
 
