@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MEASURES', 'SHOWN', 'HEADINGS', 'ON_FITTED', 'COMPARED', 'results_table', 'only_results', 'model_of',
-           'beside_published', 'data_line', 'paired_tests', 'markdown_table', 'as_markdown', 'comparison_at',
-           'changed_rows']
+           'beside_published', 'data_line', 'paired_tests', 'markdown_table', 'as_markdown', 'write_comparison',
+           'comparison_at', 'changed_rows']
 
 # %% ../../nbs/pipeline/compare.ipynb #dfd82313
 import io, json, re, subprocess
@@ -142,6 +142,22 @@ def _on_fitted(table: pd.DataFrame) -> str:
     rows = [[row.study, row.variant, row.role, f"{100 * row.published_train_accuracy:.1f}", spread(row.train_accuracy, row.sd_train_accuracy),
              f"{100 * row.noise_floor:.1f}", spread(row.mean_accuracy, row.sd_accuracy)] for row in table[table["noise_floor"].notna()].itertuples()]
     return f"\n{told}\n\n{markdown_table(ON_FITTED, rows)}\n"
+
+
+def write_comparison(
+    folder: str | Path,   # usually results/
+    table: pd.DataFrame,  # of `beside_published`, all studies
+    tests: pd.DataFrame,  # of `paired_tests`, all studies
+    title: str,           # what it was made on
+) -> None:
+    "Write comparison.json, comparison.csv, comparison.md and paired_tests.csv."
+    folder = Path(folder)
+    shown = table[[c for c in SHOWN if c in table]]
+    write_csv(folder / "comparison.csv", shown)
+    write_csv(folder / "paired_tests.csv", tests)
+    with atomic(folder / "comparison.md") as t: t.write_text(as_markdown(table, title), encoding="utf-8")
+    by_study = {study: rows.set_index("variant")[MEASURES].to_dict("index") for study, rows in only_results(table).groupby("study")}
+    write_json(folder / "comparison.json", by_study)
 
 # %% ../../nbs/pipeline/compare.ipynb #4912ced8
 def comparison_at(
