@@ -31,7 +31,7 @@ class Moments:
     @cached_property
     def spectrum(self) -> tuple[np.ndarray, np.ndarray]:  # (r,) eigenvalues of `xx` that are not 0; (p, r) their vectors
         "The decomposition that several readouts can share."
-        values, vectors = eigh(self.xx)
+        values, vectors = eigh(self.xx, driver="evd")
         some = values > len(values) * np.finfo(float).eps * values[-1]
         return values[some], vectors[:, some]
 
