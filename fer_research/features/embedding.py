@@ -37,10 +37,11 @@ class Embedding:
         graph: str | openvino.Model,  # (n, size, size, 3) uint8 -> (n, d) float32, or the path of its `network.xml`
         view: View,                # how it wants to see an image
         precision: str = "fp32",   # a key of `PRECISIONS`
+        batch: int = BATCH,        # images that the network sees at a time
     ):
         settings = {"INFERENCE_PRECISION_HINT": PRECISIONS[precision], "PERFORMANCE_HINT": "LATENCY"}
         if threads := os.environ.get("OMP_NUM_THREADS"): settings["INFERENCE_NUM_THREADS"] = int(threads)
-        self.views, self.precision, self._network = [view], precision, openvino.Core().compile_model(graph, "CPU", settings)
+        self.views, self.precision, self.batch, self._network = [view], precision, batch, openvino.Core().compile_model(graph, "CPU", settings)
         self.dimensions = self._network.output(0).partial_shape[1].get_length()
 
     def transform(
@@ -48,7 +49,7 @@ class Embedding:
         pixels: np.ndarray,  # (n, size, size, 3) uint8
     ) -> np.ndarray:  # (n, dimensions) float32
         "Embed images, a batch at a time."
-        batches = [self._network(pixels[i : i + BATCH])[0] for i in range(0, len(pixels), BATCH)]
+        batches = [self._network(pixels[i : i + self.batch])[0] for i in range(0, len(pixels), self.batch)]
         return np.concatenate(batches) if batches else np.empty((0, self.dimensions), np.float32)
 
     @classmethod

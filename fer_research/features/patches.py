@@ -64,30 +64,32 @@ class PatchNetwork(nn.Module):
     ):
         super().__init__()
         raw = sample_patches(maps, side, 20_000, seed)
-        self.side, self.grid, self.threshold, self.flat = side, grid, threshold, FLAT * float(raw.var(axis=1).mean())
+        self.side, self.flat = side, FLAT * float(raw.var(axis=1).mean())
         known = normalised(raw, self.flat)
         white = whitening(known)
         chosen = (normalised(sample_patches(maps, side, filters, seed + 1), self.flat) - known.mean(axis=0)) @ white
         kernel = white @ (chosen / np.linalg.norm(chosen, axis=1, keepdims=True)).T  # (channels * side * side, filters)
         kernel /= (known @ kernel).std(axis=0)
-        for name, values in (("kernel", kernel.T.reshape(filters, -1, side, side)), ("offset", known.mean(axis=0) @ kernel)):
-            self.register_buffer(name, torch.tensor(values, dtype=torch.float32))
+        offset = known.mean(axis=0) @ kernel
+        height, width = (length - side + 1 for length in maps.shape[2:])
+        places = torch.eye(height * width).reshape(-1, height, width)
+        self.register_buffer("kernel", torch.tensor(np.concatenate([kernel, -kernel], axis=1).T, dtype=torch.float32).contiguous())
+        self.register_buffer("bias", torch.tensor(np.concatenate([-offset, offset]) - threshold, dtype=torch.float32))
+        self.register_buffer("fields", F.adaptive_avg_pool2d(places, grid).flatten(1).T.contiguous())  # (grid * grid, places)
 
     def forward(
         self,
         maps: torch.Tensor,  # (n, channels, height, width) float32
     ) -> torch.Tensor:  # (n, 2 * filters * grid * grid) float32
-        "Pooled responses."
-        responses = self.responses(maps)
-        above, below = (F.adaptive_avg_pool2d(F.relu(sign * responses - self.threshold), self.grid) for sign in (1, -1))
-        return torch.cat([above, below], dim=1).flatten(1)
+        "Pooled responses: by how much, and by how much less than nothing."
+        responses = F.relu(F.linear(self.patches(maps), self.kernel, self.bias))
+        return (self.fields @ responses).transpose(1, 2).flatten(1)
 
-    def responses(
+    def patches(
         self,
         maps: torch.Tensor,  # (n, channels, height, width) float32
-    ) -> torch.Tensor:  # (n, filters, height - side + 1, width - side + 1), deviations
-        "What every filter says of every place."
-        mean = F.avg_pool2d(maps.mean(dim=1, keepdim=True), self.side, stride=1)
-        variance = F.relu(F.avg_pool2d((maps**2).mean(dim=1, keepdim=True), self.side, stride=1) - mean**2)
-        agreement = F.conv2d(maps, self.kernel) - mean * self.kernel.sum(dim=(1, 2, 3))[:, None, None]
-        return agreement / torch.sqrt(variance + self.flat) - self.offset[:, None, None]
+    ) -> torch.Tensor:  # (n, places, channels * side * side), normalised
+        "Every patch of every map, row by row."
+        raw = F.unfold(maps, self.side).transpose(1, 2)
+        centred = raw - raw.mean(dim=2, keepdim=True)
+        return centred / torch.sqrt((centred**2).mean(dim=2, keepdim=True) + self.flat)
