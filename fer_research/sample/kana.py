@@ -34,11 +34,11 @@ HANDS = (
     Hand("kouzan", "train", "Kouzan Aoyagi", "public domain", "fonts-kouzan-mouhitsu",
          ("kouzan-mouhitsu/kouzan-mouhitsu.ttf", "kouzan-mouhitsu/kouzan-mouhitsu-gyosho.ttf")),
     Hand("kouzan_t", "train", "Kouzan Aoyagi", "public domain", "fonts-aoyagi-kouzan-t", ("aoyagi-kouzan-t/AoyagiKouzanT.ttf",)),
-    Hand("kiloji", "train", "kironono", "BSD-3-Clause", "fonts-kiloji", ("kiloji/kiloji.ttf", "kiloji/kiloji_p.ttf")),
-    Hand("yusei", "train", "Kumiko Yoshida", "OFL-1.1", "fonts-yusei-magic", ("yusei-magic/YuseiMagic-Regular.ttf",)),
-    Hand("klee", "validation", "The Klee Project Authors", "OFL-1.1", "fonts-klee", ("klee/KleeOne-Regular.ttf", "klee/KleeOne-SemiBold.ttf")),
+    Hand("soseki", "train", "Kouzan and Soseki Aoyagi", "public domain", "fonts-aoyagi-soseki", ("aoyagi-soseki/aoyagi-soseki.ttf",)),
+    Hand("kiloji", "train", "kironono", "BSD-3-Clause", "fonts-kiloji", ("kiloji/kiloji.ttf", "kiloji/kiloji_b.ttf", "kiloji/kiloji_p.ttf")),
+    Hand("yusei", "validation", "Kumiko Yoshida", "OFL-1.1", "fonts-yusei-magic", ("yusei-magic/YuseiMagic-Regular.ttf",)),
+    Hand("klee", "test", "The Klee Project Authors", "OFL-1.1", "fonts-klee", ("klee/KleeOne-Regular.ttf", "klee/KleeOne-SemiBold.ttf")),
     Hand("seto", "test", "Nozomi Seto", "OFL-1.1", "fonts-seto", ("seto/setofont.ttf",)),
-    Hand("soseki", "test", "Soseki Aoyagi", "public domain", "fonts-aoyagi-soseki", ("aoyagi-soseki/aoyagi-soseki.ttf",)),
 )
 FOLDER = Path("/usr/share/fonts/truetype")
 SHARES = {"train": 60, "validation": 20, "test": 20}  # images of a class in each part, of a hundred
