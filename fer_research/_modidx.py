@@ -1522,5 +1522,6 @@ d = { 'settings': { 'branch': 'main',
                                                                                         'fer_research/sample/kana.py'),
                                           'fer_research.sample.kana.write_kana': ( 'sample/kana.html#write_kana',
                                                                                    'fer_research/sample/kana.py')},
-            'fer_research.sample.make': { 'fer_research.sample.make.write_sample': ( 'sample/make.html#write_sample',
+            'fer_research.sample.make': { 'fer_research.sample.make.Sample': ('sample/make.html#sample', 'fer_research/sample/make.py'),
+                                          'fer_research.sample.make.write_sample': ( 'sample/make.html#write_sample',
                                                                                      'fer_research/sample/make.py')}}}

@@ -15,11 +15,17 @@ from .census import class_counts
 from .fer2013 import read_fer2013
 from .fer6 import read_fer6
 from .imageset import ImageSet
+from .kana import read_kana
 from .sources import ORIGINS, read_sources, write_source
 
 # %% ../../nbs/data/catalogue.ipynb #3e05457c
-FORMS = {"fer6": ("fer6.zip",), "fer2013": ("fer2013.zip", "fer2013.csv", "icml_face_data.csv")}
-READERS = {"fer6": read_fer6, "fer2013": read_fer2013}
+FORMS: dict[str, dict[str, tuple[str, ...]]] = {  # data set -> the file that stands for each form -> files that lie beside it
+    "fer6": {"fer6.zip": ()},
+    "fer2013": {"fer2013.zip": (), "fer2013.csv": (), "icml_face_data.csv": ()},
+    "kana": {"X_images.npy": ("y_images.npy", "X_COMP.npy", "hands.csv"),
+             "k49-train-imgs.npz": ("k49-train-labels.npz", "k49-test-imgs.npz", "k49-test-labels.npz")},
+}
+READERS = {"fer6": read_fer6, "fer2013": read_fer2013, "kana": read_kana}
 
 
 def known(
@@ -56,7 +62,7 @@ def check_file(
 ) -> tuple[ImageSet, Decoded]:
     "Read all of a file that wants to become data set `name`; `InputError` where it cannot."
     path = Path(path)
-    if path.is_dir(): raise InputError(f"{path}: is a folder; pack it first: python -m zipfile -c {FORMS[known(name)][0]} {path}/*")
+    if path.is_dir(): raise InputError(f"{path}: is a folder; expected {' or '.join(FORMS[known(name)])}; a folder of images is packed by python -m zipfile -c ARCHIVE.zip {path}/*")
     if not path.is_file(): raise InputError(f"{path}: no such file")
     wanted = {Path(form).suffix for form in FORMS[known(name)]}
     if path.suffix.lower() not in wanted: raise InputError(f"{path}: {name} comes as {' or '.join(sorted(wanted))}")
@@ -66,7 +72,7 @@ def check_file(
 
 def put(
     name: str,             # of a data set
-    path: str | Path,      # the file to put in its place
+    path: str | Path,      # the file to put in its place, with what belongs to it beside it
     origin: str = "real",  # "real" or "standin"
     may_show: bool = False,  # whether notebooks may draw its pictures
     data: str | Path | None = None,  # the folder `data/`; the repository's by default
@@ -78,8 +84,10 @@ def put(
     images, decoded = check_file(name, path)
     path, folder = Path(path), (Path(data) if data else repo_root() / "data") / name
     form = path.name if path.name in FORMS[name] else next(f for f in FORMS[name] if Path(f).suffix == path.suffix.lower())
-    with atomic(folder / form) as t: shutil.copyfile(path, t)
-    for other in set(FORMS[name]) - {form}: (folder / other).unlink(missing_ok=True)
+    beside = [other for other in FORMS[name][form] if (path.parent / other).is_file()]
+    for source, target in ((path, form), *((path.parent / other, other) for other in beside)):
+        with atomic(folder / target) as t: shutil.copyfile(source, t)
+    for other in {file for one, more in FORMS[name].items() for file in (one, *more)} - {form, *beside}: (folder / other).unlink(missing_ok=True)
     counts = dict(sorted(class_counts(images.items).set_index("label")["count"].to_dict().items()))
     write_source(name, {"origin": origin, "file": form, **described, "classes": images.classes, "counts": counts, "may_show": may_show}, data)
     return images, decoded

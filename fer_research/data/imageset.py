@@ -6,7 +6,7 @@
 __all__ = ['ImageSet', 'image_set']
 
 # %% ../../nbs/data/imageset.ipynb #ffe8051b
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ class ImageSet:
     items: pd.DataFrame                    # id (unique), label, part
     read: Callable[[str], Image.Image]     # the image of an id; `OSError` where it cannot be read
     problems: tuple[Problem, ...] = ()     # rows and files that could not be used
+    notes: tuple[str, ...] = ()            # what was found out about its form
 
     @property
     def classes(self) -> list[str]:
@@ -49,6 +50,7 @@ def image_set(
     known_ids: Collection[str] | None = None,  # files that exist; None where every row carries its own pixels
     classes: Collection[str] | None = None,    # labels that are expected; None takes those that occur
     problems: Collection[Problem] = (),        # found before
+    notes: Sequence[str] = (),                 # what was found out about the form
 ) -> ImageSet:
     "Keep the usable rows, list the others with a reason; `InputError` where none is left."
     labels = rows["label"].fillna("").astype(str).str.strip()
@@ -63,4 +65,4 @@ def image_set(
     if not usable.any():
         raise InputError(f"{path}: no usable image among {len(rows)} rows" + (f"; the first: {found[0].file}: {found[0].reason}" if found else ""))
     items = rows.assign(label=labels)[usable].reset_index(drop=True)[["id", "label", "part"]]
-    return ImageSet(Path(path), items, read, tuple(found))
+    return ImageSet(Path(path), items, read, tuple(found), tuple(notes))

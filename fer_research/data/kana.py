@@ -91,14 +91,14 @@ def read_kana(
     path: str | Path,  # X_images.npy, or k49-train-imgs.npz; the other files are beside it
 ) -> ImageSet:
     "Handwritten kana in either form."
-    path, arrays, tables = Path(path), [], []
+    path, arrays, tables, forms = Path(path), [], [], []
     if path.name not in FILES: raise InputError(f"{path}: expected {' or '.join(FILES)}")
     for images, labels, part in FILES[path.name]:
         array, form = read_images(path.parent / images)
         ids = [f"{part}{number:06d}" for number in range(len(array))]
         tables.append(pd.DataFrame({"id": ids, "label": read_labels(path.parent / labels, len(array)), "part": part}))
-        arrays.append(array)
+        arrays.append(array), forms.append(f"{images}: {form}")
     rows, pixels = pd.concat(tables, ignore_index=True), np.concatenate(arrays)
     if (hands := path.parent / HANDS).is_file() and len(arrays) == 1: rows["part"] = read_hands(hands, len(rows))["part"]
     numbers = dict(zip(rows["id"], range(len(rows)), strict=True))
-    return image_set(path, rows, lambda name: Image.fromarray(pixels[numbers[name]]), None, CLASSES)
+    return image_set(path, rows, lambda name: Image.fromarray(pixels[numbers[name]]), None, CLASSES, notes=forms)

@@ -138,6 +138,7 @@ def check(
         classes = [[label, count, f"{100 * share:.1f} %"] for label, count, share in class_counts(items).itertuples(index=False)]
         _show(["class", "images", "share"], classes, f"{dataset}: {find_file(dataset).name}, {origin}")
         for key, value in found[dataset].items(): typer.echo(f"  {key.replace('_', ' ')}: {value:.6g}")
+        for note in images.notes: typer.echo(f"  {note}")
         for problem in problems[:PROBLEMS_SHOWN]: typer.echo(f"  {problem.file}: {problem.reason}")
     if as_json: typer.echo(json.dumps(found, indent=2))
 
@@ -159,6 +160,7 @@ def put(
     images, decoded = put_in_place(name, file, origin, may_show, **described)
     problems = [*images.problems, *decoded.problems]
     typer.echo(f"{name}: {len(decoded.table)} images in {len(images.classes)} classes, {len(problems)} entries that cannot be used")
+    for note in images.notes: typer.echo(f"  {note}")
     for problem in problems[:PROBLEMS_SHOWN]: typer.echo(f"  {problem.file}: {problem.reason}")
     typer.echo("now: dvc add data && dvc repro    back: git restore data.dvc dvc.lock results; dvc checkout || dvc repro")
 
