@@ -154,7 +154,7 @@ def without_shared(
     return part[~np.isin(groups[part], groups[np.concatenate(later)])] if later else part
 
 # %% ../../nbs/evaluation/splits.ipynb #8180d65a
-OFFICIAL = (("Training", "PublicTest", "PrivateTest"), ("train", "test"))
+OFFICIAL = (("Training", "PublicTest", "PrivateTest"), ("train", "validation", "test"), ("train", "test"))
 
 
 def official(

@@ -8,7 +8,7 @@ __all__ = ['BLOCK', 'OPTIMISERS', 'SCHEDULES', 'cross_entropy', 'Dense', 'ReLU',
 
 # %% ../../nbs/models/mlp_numpy.ipynb #b2c747a1
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -290,6 +290,7 @@ def train(
     schedule: str = "constant",  # a key of `SCHEDULES`
     floor: float = 1e-5,  # lowest learning rate
     patience: int | None = None,  # epochs without a better validation loss; None: all epochs, and the last parameters
+    report: Callable[[dict], None] | None = None,  # is given each row of the history
 ) -> pd.DataFrame:  # a row an epoch: epoch, rate, train_loss (mean while learning, nats) and, of the validation part, val_loss and val_accuracy
     "Train a network; with `patience`, its parameters are those of the best epoch."
     history, best, kept = [], math.inf, None
@@ -297,6 +298,7 @@ def train(
         now, order = SCHEDULES[schedule](rate, floor, epoch / epochs), rng.permutation(len(y))
         losses = [network.learn(X[order[rows]], y[order[rows]], now) * (rows.stop - rows.start) for rows in gen_batches(len(y), batch)]
         history.append({"epoch": epoch + 1, "rate": now, "train_loss": sum(losses) / len(y), **(_looked_at(network, *held) if held else {})})
+        if report: report(history[-1])
         if patience is None or held is None: continue
         if history[-1]["val_loss"] < best: best, kept, since = history[-1]["val_loss"], [array.copy() for array in network.parameters], epoch
         elif epoch - since >= patience: break
@@ -334,6 +336,7 @@ class NumpyMLP(ClassifierMixin, BaseEstimator):
         X: np.ndarray,  # (n, inputs)
         y: np.ndarray,  # (n,) labels
         validation: tuple[np.ndarray, np.ndarray] | None = None,  # the same of the validation part; without it there is no early stopping
+        report: Callable[[dict], None] | None = None,  # is given each row of `history_` while it trains
     ) -> "NumpyMLP":
         "Train; `history_` has a row an epoch. `InputError` for an unknown option, `ValueError` for data that are no numbers or of one class."
         for name, options in (("optimiser", OPTIMISERS), ("schedule", SCHEDULES)):
@@ -346,7 +349,7 @@ class NumpyMLP(ClassifierMixin, BaseEstimator):
         rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
         network = self._network(he_normal([X.shape[1], *self.hidden, len(self.classes_)], rng), rng)
         self.history_ = train(network, X, y, held, rng, self.epochs, len(y) if self.optimiser == "gd" else self.batch, self.rate, self.schedule, self.floor,
-                              self.patience)
+                              self.patience, report)
         self.parameters_, self.n_iter_ = [np.array(array) for array in network.parameters], len(self.history_)
         return self
 

@@ -146,3 +146,9 @@ class TorchMLP(NumpyMLP):
     def _network(self, parameters: Sequence[np.ndarray], rng: np.random.Generator) -> TorchNetwork:
         torch.manual_seed(int(rng.integers(2**31)) if self.dropout else 0)
         return TorchNetwork(parameters, self.optimiser, self.l2, self.dropout)
+
+    def as_numpy(self) -> NumpyMLP:  # fitted
+        "The same classifier, which needs no torch."
+        same = NumpyMLP(**self.get_params())
+        same.parameters_, same.classes_, same.n_features_in_ = self.parameters_, self.classes_, self.n_features_in_
+        return same

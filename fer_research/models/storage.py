@@ -26,6 +26,7 @@ from sklearn.preprocessing import StandardScaler
 
 from ..core import InputError, atomic, path_from, write_json
 from .elm import ELMClassifier
+from .mlp_numpy import NumpyMLP
 
 # %% ../../nbs/models/storage.ipynb #9488746f
 STORED: dict[type, tuple[str, ...]] = {
@@ -35,6 +36,7 @@ STORED: dict[type, tuple[str, ...]] = {
                            "classes_"),
     LinearDiscriminantAnalysis: ("coef_", "intercept_", "classes_"),
     LogisticRegression: ("coef_", "intercept_", "classes_"),
+    NumpyMLP: ("parameters_", "classes_"),
     MLPClassifier: ("coefs_", "intercepts_", "n_layers_", "n_outputs_", "out_activation_", "classes_"),
     StandardScaler: ("mean_", "scale_"),
 }
