@@ -19,6 +19,7 @@ from .archive import Archive, Problem, open_image, refuse_name
 from .fer2013 import parse_pixels, read_fer2013
 from .fer6 import read_fer6
 from .imageset import ImageSet, image_set
+from .kana import read_images
 
 # %% ../../nbs/data/given.ipynb #80f61f35
 class Images(NamedTuple):
@@ -65,6 +66,11 @@ def _of_table(path: Path) -> tuple[Readers, list[Problem]]:
     return {str(file): partial(_open_file, file) for file in files}, problems
 
 
+def _of_array(path: Path) -> tuple[Readers, list[Problem]]:
+    "The images of an array as kana come, by row."
+    return {f"{path}:{row}": partial(Image.fromarray, image) for row, image in enumerate(read_images(path)[0])}, []
+
+
 def _of_pixels(text: str) -> Image.Image:
     "FER2013's form of an image."
     return Image.fromarray(parse_pixels(text))
@@ -76,7 +82,7 @@ def _open_file(path: Path) -> Image.Image:
 
 # %% ../../nbs/data/given.ipynb #54f70b9c
 def gather(
-    paths: Iterable[str | Path],  # image files, folders, zips and CSV tables
+    paths: Iterable[str | Path],  # image files, folders, zips, CSV tables and arrays
 ) -> Images:
     "All images that are in what was given; `InputError` where there is none."
     readers, problems = {}, []
@@ -94,6 +100,7 @@ def _of_any(path: Path) -> tuple[Readers, list[Problem]]:
     if not path.exists(): raise InputError(f"{path}: no such file or folder")
     if path.is_dir() or path.suffix.lower() == ".zip": return _of_archive(path)
     if path.suffix.lower() == ".csv": return _of_table(path)
+    if path.suffix.lower() == ".npy": return _of_array(path)
     return {str(path): partial(_open_file, path)}, []
 
 # %% ../../nbs/data/given.ipynb #73126f47

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHARACTERS', 'ROMAN', 'CLASSES', 'SIDE', 'PARTS', 'FILES', 'HANDS', 'UNLABELLED', 'read_images', 'read_labels',
-           'read_hands', 'read_kana']
+           'read_hands', 'read_kana', 'answers']
 
 # %% ../../nbs/data/kana.ipynb #841054d2
 import zipfile
@@ -102,3 +102,10 @@ def read_kana(
     if (hands := path.parent / HANDS).is_file() and len(arrays) == 1: rows["part"] = read_hands(hands, len(rows))["part"]
     numbers = dict(zip(rows["id"], range(len(rows)), strict=True))
     return image_set(path, rows, lambda name: Image.fromarray(pixels[numbers[name]]), None, CLASSES, notes=forms)
+
+# %% ../../nbs/data/kana.ipynb #f6767674
+def answers(
+    proba: np.ndarray,  # (n, 49)
+) -> pd.DataFrame:  # Clase_0 .. Clase_48
+    "Probabilities as the course's file has them."
+    return pd.DataFrame(np.asarray(proba), columns=[f"Clase_{number}" for number in range(len(CLASSES))])

@@ -32,6 +32,7 @@ class Extractor(Protocol):
 
 
 EXTRACTORS = {
+    "grey": "fer_research.features.pixels:Pixels",
     "pixels": "fer_research.features.pca:PixelComponents",
     "network": "fer_research.features.embedding:Embedding",
     "timm": "fer_research.features.deep_torch:TimmEmbedding",

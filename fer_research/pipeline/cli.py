@@ -205,18 +205,21 @@ def _responsible(study: str) -> None:
 def predict(
     study: Annotated[str, typer.Argument(help="Study, such as fer_boosting.")],
     variant: Annotated[str, typer.Argument(help="Fitted variant, such as pca.")],
-    files: Annotated[list[Path], typer.Argument(help="Images, folders, zips, or CSV tables with a column pixels or path.")],
+    files: Annotated[list[Path], typer.Argument(help="Images, folders, zips, CSV tables with a column pixels or path, or arrays of kana (.npy).")],
     out: Annotated[Path | None, typer.Option(help="Write all rows to this CSV file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all rows as JSON.")] = False,
 ):
     """Probability of each class for images of any size and kind.
 
-    Examples: `fer-research predict fer_boosting pca face.jpg` · `fer-research predict fer_boosting efficientnet_lite0 faces.zip more/ --out predictions.csv`"""
+    Examples: `fer-research predict fer_boosting pca face.jpg` · `fer-research predict fer_boosting efficientnet_lite0 faces.zip more/ --out predictions.csv`
+
+    An array of kana gives the file that their course wants: `fer-research predict kana_mlp m3 data/kana/X_COMP.npy --out answers.csv`"""
     from fer_research.core import write_csv
     from fer_research.data.given import gather
+    from fer_research.data.kana import answers
     from fer_research.pipeline.predict import load, predict_images
     table, problems = predict_images(load(study, variant), gather(files))
-    if out: write_csv(out, table)
+    if out: write_csv(out, answers(table.iloc[:, 3:]) if study.startswith("kana") and all(file.suffix == ".npy" for file in files) else table)
     if as_json: typer.echo(table.to_json(orient="records", double_precision=6, force_ascii=False))
     elif out is None: _show_predictions(table)
     _tell(problems)
