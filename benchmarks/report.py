@@ -15,7 +15,8 @@ AT_FULL_SIZE = {"decode", "components", "study", "embed"}  # benchmarks whose go
 QUIET = 0.1  # share of the cores that others may take; beyond it threads wait for one another, and the seconds mean little
 SHOWN = {"faces": "{:,} faces", "components": "{} components", "explained_variance": "{:.2%} explained", "accuracy": "accuracy {:.2%}",
          "accuracy_alone": "{:.2%} without the validation part", "rounds": "{} rounds", "trials": "{} trials",
-         "duplicate_images": "{:,} duplicates", "commit": "commit {}"}
+         "duplicate_images": "{:,} duplicates", "commit": "commit {}", "gflops": "{:.1f} GFLOP/s",
+         "of_limit": "{:.0%} of a matrix product"}
 LONG = {"test", "right", "answers", "vectors"}  # what is found of single faces
 
 

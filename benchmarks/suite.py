@@ -124,6 +124,11 @@ def path_multiple(sides: Sides) -> float:
     return sides["50 alphas"].seconds / sides["1 alpha"].seconds
 
 
+def times_as_fast(sides: Sides, other: str) -> float:
+    "How many times the seconds of ours another way takes."
+    return sides[other].seconds / sides["ours"].seconds
+
+
 def growth_with_faces(sides: Sides) -> float:
     "The peak of memory with 112,000 faces as a multiple of that with 7,000, at 10,000 units."
     return sides["112k x 10k"].peak / sides["7k x 10k"].peak
@@ -194,6 +199,12 @@ BENCHMARKS = {
         "A machine with a ridge readout, by thousands of drawn faces and of units",
         {f"{faces}k x {units}k": Side(f"ours.elm_{faces}k_{units}k", "archive", once=True) for faces in (7, 28, 112) for units in (1, 4, 10)},
         (Goal("times the peak memory, 112,000 faces against 7,000", growth_with_faces, "<", 1.25),)),
+    **{f"mlp_{name}_{batch}": Benchmark(
+        f"An epoch of the perceptron {layers} by Adam on 30,000 drawn pictures, {batch} at a time",
+        {side: Side(f"perceptrons.{way}_{name}_{batch}", "archive") for side, way in (("ours", "by_hand"), ("PyTorch", "by_torch"), ("MLPClassifier", "by_sklearn"))},
+        (*((Goal("times as fast as PyTorch", partial(times_as_fast, other="PyTorch"), ">=", 1),) if batch == 32 else ()),
+         Goal("times as fast as MLPClassifier", partial(times_as_fast, other="MLPClassifier"), ">=", 1)))
+       for name, layers in (("m1", "784, 100, 80, 49"), ("m3", "784, 512, 49")) for batch in (32, 256)},
     "help": Benchmark("`fer-research --help`", {"ours": Side("repository.show_help", "repository")}, (Goal("seconds", seconds, "<", 1),)),
     "predict_one": Benchmark(
         "`fer-research predict` of one image", {"ours": Side("repository.predict_one_components", "repository"),
