@@ -598,7 +598,9 @@ def _plain(value):
     return value
 
 # %% ../../nbs/pipeline/params.ipynb #6b9a2698
-SECTIONS = {"fit": ("variants", "tuned", "models", "chosen"), "search": ("tuned", "searched"), "patches": ("patches", "code_patches")}  # of the steps that are not named after their section
+SECTIONS = {  # of the steps that are not named after their section
+    "fit": ("variants", "tuned", "models", "chosen"), "search": ("tuned", "searched"), "patches": ("patches", "code_patches"),
+}
 
 
 def step_parameters(

@@ -17,7 +17,7 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from ..core import InputError, atomic, progress, write_csv
-from ..data.kana import CHARACTERS, ROMAN, SIDE
+from ..data.kana import CHARACTERS, SIDE
 
 # %% ../../nbs/sample/kana.ipynb #c4f102d1
 class Hand(NamedTuple):

@@ -32,7 +32,8 @@ class Sample(NamedTuple):
 SAMPLES = {
     "fer6": Sample(write_fer6, "fer6.zip", 1000, {"title": "Drawn faces in the form of FER-6", "licence": "Apache-2.0"}),
     "fer2013": Sample(write_fer2013, "fer2013.zip", 1000, {"title": "Drawn faces in the form of FER2013", "licence": "Apache-2.0"}),
-    "kana": Sample(write_kana, "X_images.npy", 100, {"title": "Kana drawn from handwriting and brush fonts", "licence": "Apache-2.0, of fonts with their own licences",
+    "kana": Sample(write_kana, "X_images.npy", 100, {"title": "Kana drawn from handwriting and brush fonts",
+                   "licence": "Apache-2.0, of fonts with their own licences",
                    "fonts": [{name: value for name, value in hand._asdict().items() if name != "files"} for hand in HANDS]}),
 }
 
