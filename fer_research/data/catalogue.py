@@ -63,7 +63,8 @@ def check_file(
     "Read all of a file that wants to become data set `name`; `InputError` where it cannot."
     path = Path(path)
     if path.is_dir():
-        raise InputError(f"{path}: is a folder; expected {' or '.join(FORMS[known(name)])}; a folder of images is packed by python -m zipfile -c ARCHIVE.zip {path}/*")
+        raise InputError(f"{path}: is a folder; expected {' or '.join(FORMS[known(name)])}; "
+                         f"a folder of images is packed by python -m zipfile -c ARCHIVE.zip {path}/*")
     if not path.is_file(): raise InputError(f"{path}: no such file")
     wanted = {Path(form).suffix for form in FORMS[known(name)]}
     if path.suffix.lower() not in wanted: raise InputError(f"{path}: {name} comes as {' or '.join(sorted(wanted))}")
