@@ -59,13 +59,13 @@ class Embedding:
     ) -> "Embedding":
         "Read an extractor; no code in its files is run."
         about = json.loads((Path(folder) / "extractor.json").read_text())
-        return cls(str(Path(folder) / "network.xml"), View("RGB", about["size"], about["resize"]), about["precision"])
+        return cls(str(Path(folder) / "network.xml"), View("RGB", about["size"], about["resize"]), about["precision"], about.get("batch", BATCH))
 
 # %% ../../nbs/features/embedding.ipynb #70529cd7
 def save_graph(
     folder: str | Path,      # usually outputs/features/STUDY/FEATURES/extractor
     graph: openvino.Model,   # (n, size, size, 3) uint8 -> (n, d) float32
-    about: Mapping,          # model, size, resize and whatever else is worth knowing
+    about: Mapping,          # model, size, resize, perhaps batch, and whatever else is worth knowing
     precision: str = "fp32",  # a key of `PRECISIONS`
 ) -> Embedding:
     "Write a graph as `network.xml` and `network.bin`, with `extractor.json`; the same graph gives the same bytes."

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from ..core import InputError, repo_root, write_csv, write_json
 from ..data.sources import read_sources
-from .compare import as_markdown, beside_published, only_results, paired_tests, results_table
+from .compare import as_markdown, beside_published, markdown_table, only_results, paired_tests, results_table
 from .params import read_params, variant_names
 
 # %% ../../nbs/pipeline/records.ipynb #0411d72f
@@ -96,20 +96,39 @@ def records(
     return [(p.parent.parent.name, p.parent.name, p.parent) for p in sorted(folder.glob("*/*/source.json")) if not p.parent.name.startswith(".")]
 
 
+def _recorded(
+    folder: Path,  # of one study in a record
+) -> pd.DataFrame:
+    "What `beside_published` gives of it."
+    variants = variant_names(YAML(typ="safe").load(folder / "params.yaml"), folder.name)
+    return beside_published(only_results(results_table(folder.name, variants, folder)), _source(folder)["origin"])
+
+
+def _source(folder: Path) -> dict:
+    "The data set that it was made on."
+    return json.loads((folder / "source.json").read_text())
+
+
 def record_markdown(
     name: str,     # of the record
     folder: Path,  # of one study in it
 ) -> str:  # Markdown
     "A table of one study, with what it was made on."
-    study, source = folder.name, json.loads((folder / "source.json").read_text())
-    variants = variant_names(YAML(typ="safe").load(folder / "params.yaml"), study)
+    source = _source(folder)
     kind = {"real": "the real data set", "standin": "a stand-in of real pictures", "sample": "the drawn sample"}[source["origin"]]
     title = f"`{name}`: {sum(source['counts'].values()):,} images, {kind}" + (f" ({source['title']})" if source.get("title") else "")
-    return as_markdown(beside_published(only_results(results_table(study, variants, folder)), source["origin"]), title)
+    return as_markdown(_recorded(folder), title)
 
 
 def records_markdown(
     root: Path | None = None,  # the repository by default
 ) -> str:  # Markdown
-    "The tables of all records."
-    return "\n".join(record_markdown(name, folder) for name, _, folder in records(root))
+    "What came out best in each record, and below it all tables, folded."
+    found = records(root)
+    if not found: return ""
+    best = [[f"`{name}`", f"`{study}`", row.variant, f"{row.accuracy:.1%} ({row.accuracy_low:.1%} to {row.accuracy_high:.1%})", f"{row.n_test:,}"]
+            for name, study, folder in found for row in _recorded(folder).query("best").itertuples()]
+    folded = [f'<details markdown="1">\n<summary>All variants of {study} on {name}</summary>\n\n{record_markdown(name, folder)}\n</details>'
+              for name, study, folder in found]
+    headings = ["record", "study", "best sound variant by validation", "accuracy on test images", "test images"]
+    return "\n\n".join([markdown_table(headings, best), *folded]) + "\n"
