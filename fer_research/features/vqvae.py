@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from ..core import atomic, progress
 from .embedding import Embedding, graph_of, save_graph
+from ..models.checkpoint import keep, resume
 
 # %% ../../nbs/features/vqvae.ipynb #742c4dfa
 class Quantiser(nn.Module):
@@ -165,12 +166,12 @@ def train(
     torch.manual_seed(seed)
     model = VQVAE(**settings)
     optimiser = torch.optim.Adam(model.parameters(), lr=rate)
-    history = _resume(partial, model, optimiser)
+    history = resume(partial, model, optimiser)
     for epoch in progress(range(len(history), epochs), "training", epochs - len(history), "epoch"):
         torch.manual_seed(seed + 1 + epoch)
         row = _one_epoch(model.train(), optimiser, torch.from_numpy(np.asarray(training)), batch) | _looked_at(model.eval(), validation)
         history.append({"epoch": epoch + 1, **row})
-        _keep(partial, model, optimiser, history)
+        keep(partial, model, optimiser, history)
     return Trained(model.eval(), pd.DataFrame(history))
 
 
@@ -193,26 +194,6 @@ def _looked_at(model: VQVAE, images: np.ndarray) -> dict[str, float]:
     found = [(len(some), *model(some)) for some in torch.from_numpy(np.asarray(images)).split(256)]
     return {"val_loss": sum(n * loss.item() for n, loss, *_ in found) / len(images),
             "val_perplexity": perplexity(np.concatenate([numbers.numpy() for *_, numbers in found]), model.settings["codes"])}
-
-
-def _keep(path: str | Path, model: VQVAE, optimiser: torch.optim.Optimizer, history: list[dict]) -> None:
-    "Write the state of a training."
-    moments = {f"adam.{number}.{name}": value for number, of in optimiser.state_dict()["state"].items() for name, value in of.items()}
-    with atomic(path) as t: save_file(model.state_dict() | moments, t, {"history": json.dumps(history)})
-
-
-def _resume(path: str | Path, model: VQVAE, optimiser: torch.optim.Optimizer) -> list[dict]:
-    "Take over the state of a training; the history so far, empty where there is none."
-    if not Path(path).exists(): return []
-    with safe_open(path, "pt") as file:
-        tensors, history = {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["history"])
-    model.load_state_dict({name: tensors[name] for name in model.state_dict()})
-    state: dict[int, dict] = {}
-    for name in tensors.keys() - model.state_dict().keys():
-        _, number, moment = name.split(".")
-        state.setdefault(int(number), {})[moment] = tensors[name]
-    optimiser.load_state_dict(optimiser.state_dict() | {"state": state})
-    return history
 
 # %% ../../nbs/features/vqvae.ipynb #327dc86b
 def quality(

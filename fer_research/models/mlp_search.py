@@ -17,7 +17,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import Trial
 from threadpoolctl import threadpool_limits
 
-from ..core import InputError, progress
+from ..compute import parallel_map
+from ..core import InputError
 from .heads import Part
 from .mlp_numpy import NumpyMLP
 
@@ -44,11 +45,11 @@ def one_at_a_time(
     seed: int,
 ) -> pd.DataFrame:  # a row a fit: table, options (as JSON), epoch, val_loss (nats) and val_accuracy at the lowest loss
     "Train once for each row of each table."
-    rows = []
-    for table, settings in progress([(table, settings) for table, all in varied.items() for settings in all], "varying", unit="fit"):
-        model = perceptron(engine, {**options, **settings}, seed).fit(*train, validation=held)
-        best = model.history_.loc[model.history_["val_loss"].idxmin()]
-        rows.append({"table": table, "options": json.dumps(settings), **best[["epoch", "val_loss", "val_accuracy"]].to_dict()})
+    def row(task: tuple[str, Mapping]) -> dict:
+        table, settings = task
+        history = perceptron(engine, {**options, **settings}, seed).fit(*train, validation=held).history_
+        return {"table": table, "options": json.dumps(settings), **history.loc[history["val_loss"].idxmin(), ["epoch", "val_loss", "val_accuracy"]].to_dict()}
+    rows = parallel_map(row, [(table, settings) for table, all in varied.items() for settings in all], desc="varying", unit="fit")
     return pd.DataFrame(rows).astype({"epoch": int})
 
 
