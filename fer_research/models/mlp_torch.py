@@ -87,7 +87,7 @@ def _one_epoch(network: nn.Module, optimiser: torch.optim.Optimizer, X: torch.Te
     return total / len(y)
 
 # %% ../../nbs/models/mlp_torch.ipynb #79e24fc1
-OPTIMISERS = {"gd": torch.optim.SGD, "sgd": partial(torch.optim.SGD, momentum=0.9), "adam": torch.optim.Adam}
+OPTIMISERS = {"gd": torch.optim.SGD, "sgd": partial(torch.optim.SGD, momentum=0.9), "adam": partial(torch.optim.Adam, fused=True)}
 
 
 class TorchNetwork:
@@ -124,7 +124,7 @@ class TorchNetwork:
         X: np.ndarray,  # (n, inputs) float32
     ) -> np.ndarray:  # (n, k)
         "Scores of the classes, without dropout."
-        return self.network.eval()(torch.from_numpy(X)).numpy()
+        return self.network.eval()(torch.tensor(X)).numpy()
 
     def learn(
         self,

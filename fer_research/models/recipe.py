@@ -66,7 +66,7 @@ def fit_network(
 ) -> tuple[nn.Module, pd.DataFrame]:  # the averaged network in evaluation mode; a row an epoch: epoch, train_loss, val_accuracy, val_loss
     "Train by a recipe, or go on where an earlier run with the same `partial` was stopped."
     images, targets = _tensor(train.X), F.one_hot(torch.from_numpy(np.asarray(train.y))).float()
-    optimiser = torch.optim.AdamW(network.parameters(), weight_decay=recipe.decay)
+    optimiser = torch.optim.AdamW(network.parameters(), weight_decay=recipe.decay, fused=True)
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
     both = nn.ModuleDict({"network": network, "averaged": averaged})
     history = resume(partial, both, optimiser)
