@@ -357,6 +357,10 @@ class NumpyMLP(ClassifierMixin, BaseEstimator):
         "What is trained."
         return Network(parameters, OPTIMISERS[self.optimiser](), self.l2, self.dropout, rng)
 
+    def as_numpy(self) -> "NumpyMLP":  # fitted
+        "A classifier that needs NumPy alone: itself."
+        return self
+
     def decision_function(
         self,
         X: np.ndarray,  # (n, inputs)
