@@ -102,8 +102,8 @@ READERS: dict[str, Callable[[Mapping], dict[str, dict[str, float]]]] = {"fer_boo
 def models(
     content: Mapping,  # the file
 ) -> dict[str, dict[str, float]]:  # metrics of each variant
-    "The plain form: a mapping `models` from a variant to its entry."
-    return {variant: flat(entry) for variant, entry in content["models"].items()}
+    "The plain form: a mapping `models` from a variant to its entry; variants are in lower case here."
+    return {variant.lower(): flat(entry) for variant, entry in content["models"].items()}
 
 
 def published_metrics(

@@ -16,7 +16,7 @@ import torch
 from scipy.special import softmax
 from torch import nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from ..core import progress
 from .checkpoint import keep, resume
@@ -53,7 +53,7 @@ class Recipe:
     turn: float = 12.0     # of `moved`, degrees
     stretch: float = 0.15  # of `moved`
     slant: float = 0.15    # of `moved`
-    average: float = 0.995  # of the weights of earlier steps that the average keeps
+    average: float = 0.995  # share of the averaged weights that a step leaves; the first steps count alike
 
 
 def fit_network(
@@ -67,7 +67,7 @@ def fit_network(
     "Train by a recipe, or go on where an earlier run with the same `partial` was stopped."
     images, targets = _tensor(train.X), F.one_hot(torch.from_numpy(np.asarray(train.y))).float()
     optimiser = torch.optim.AdamW(network.parameters(), weight_decay=recipe.decay, fused=True)
-    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
+    averaged = AveragedModel(network, avg_fn=lambda mean, now, steps: mean + (now - mean) / min(1 / (1 - recipe.average), 1 + steps), use_buffers=True)
     both = nn.ModuleDict({"network": network, "averaged": averaged})
     history = resume(partial, both, optimiser)
     for epoch in progress(range(len(history), recipe.epochs), "training", recipe.epochs - len(history), "epoch"):

@@ -47,3 +47,4 @@ class ResNet(nn.Sequential):
                   for before, now in zip([width, *widths], widths, strict=False) for first in [True] + [False] * (blocks - 1)]
         super().__init__(nn.Conv2d(channels, width, 3, padding=1, bias=False), *stages, nn.BatchNorm2d(4 * width), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
                          nn.Flatten(), nn.Linear(4 * width, classes))
+        self.to(memory_format=torch.channels_last)  # a quarter faster on processors

@@ -482,6 +482,7 @@ class Best(Strict):
     network: Literal["mlp", "resnet"]
     hidden: list[Count] = []   # units of each hidden layer of a perceptron
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of its hidden units
+    width: Count = 16          # channels of the first stage of a residual network
     members: Count             # networks that vote
     recipe: dict[Literal["epochs", "batch", "rate", "decay", "smoothing", "mixup", "shift", "turn", "stretch", "slant", "average"],
                  Annotated[int | float, Field(ge=0)]]  # of `models.recipe.Recipe`; what is not named keeps its default
