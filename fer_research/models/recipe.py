@@ -8,6 +8,7 @@ __all__ = ['moved', 'Recipe', 'fit_network', 'one_cycle', 'logits']
 # %% ../../nbs/models/recipe.ipynb #9c2b48a9
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from scipy.special import softmax
 from torch import nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..core import progress
 from .checkpoint import keep, resume
@@ -62,19 +63,19 @@ def fit_network(
     validation: Part,    # to look at
     recipe: Recipe,
     seed: int,           # of order, moves, mixing and dropout
-    partial: str | Path,  # file for the state after each epoch; the caller's to remove
+    state: str | Path,   # file for the state after each epoch; the caller's to remove
 ) -> tuple[nn.Module, pd.DataFrame]:  # the averaged network in evaluation mode; a row an epoch: epoch, train_loss, val_accuracy, val_loss
-    "Train by a recipe, or go on where an earlier run with the same `partial` was stopped."
+    "Train by a recipe, or go on where an earlier run with the same `state` was stopped."
     images, targets = _tensor(train.X), F.one_hot(torch.from_numpy(np.asarray(train.y))).float()
     optimiser = torch.optim.AdamW(network.parameters(), weight_decay=recipe.decay, fused=True)
-    averaged = AveragedModel(network, avg_fn=lambda mean, now, steps: mean + (now - mean) / min(1 / (1 - recipe.average), 1 + steps), use_buffers=True)
+    averaged = AveragedModel(network, multi_avg_fn=partial(_average, recipe.average), use_buffers=True)
     both = nn.ModuleDict({"network": network, "averaged": averaged})
-    history = resume(partial, both, optimiser)
+    history = resume(state, both, optimiser)
     for epoch in progress(range(len(history), recipe.epochs), "training", recipe.epochs - len(history), "epoch"):
         torch.manual_seed(seed + epoch)
         loss = _one_epoch(network.train(), averaged, optimiser, images, targets, recipe, epoch)
         history.append({"epoch": epoch + 1, "train_loss": loss, **scores(softmax(logits(averaged.module, validation.X), axis=1), validation)})
-        keep(partial, both, optimiser, history)
+        keep(state, both, optimiser, history)
     return averaged.module.eval(), pd.DataFrame(history)
 
 
@@ -104,6 +105,11 @@ def _one_epoch(network: nn.Module, averaged: AveragedModel, optimiser: torch.opt
     return sum(losses) / len(images)
 
 
+def _average(kept: float, averaged: list[torch.Tensor], now: list[torch.Tensor], steps: torch.Tensor) -> None:
+    "A step of the moving average in place; the first steps count alike."
+    get_ema_multi_avg_fn(min(kept, 1 - 1 / (1 + int(steps))))(averaged, now, steps)
+
+
 def _mixed(images: torch.Tensor, targets: torch.Tensor, alpha: float) -> tuple[torch.Tensor, torch.Tensor]:
     "Every picture and its target, with some of another's."
     if not alpha: return images, targets
@@ -113,7 +119,7 @@ def _mixed(images: torch.Tensor, targets: torch.Tensor, alpha: float) -> tuple[t
 
 def _tensor(images: np.ndarray) -> torch.Tensor:
     "(n, 1, height, width) in 0 .. 1."
-    return torch.from_numpy(np.asarray(images))[:, None].float() / 255
+    return torch.tensor(images)[:, None].float() / 255
 
 
 @torch.inference_mode()

@@ -483,6 +483,7 @@ class Best(Strict):
     hidden: list[Count] = []   # units of each hidden layer of a perceptron
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of its hidden units
     width: Count = 16          # channels of the first stage of a residual network
+    spread: Annotated[float, Field(gt=0)] | None = None  # of the ink in pictures that are normalised by their moments; null: pictures as they are
     members: Count             # networks that vote
     recipe: dict[Literal["epochs", "batch", "rate", "decay", "smoothing", "mixup", "shift", "turn", "stretch", "slant", "average"],
                  Annotated[int | float, Field(ge=0)]]  # of `models.recipe.Recipe`; what is not named keeps its default
