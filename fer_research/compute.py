@@ -6,6 +6,9 @@
 __all__ = ['parallel_map']
 
 # %% ../nbs/compute.ipynb #e1a13aa3
+import os
+import threading
+import time
 from collections.abc import Callable, Iterable
 
 from joblib import Parallel, cpu_count, delayed, parallel_config
@@ -14,7 +17,7 @@ from .core import progress
 
 # %% ../nbs/compute.ipynb #210ed12d
 def parallel_map(
-    function: Callable,      # importable, called with one task each
+    function: Callable,      # called with one task each; from a module or a notebook
     tasks: Iterable,         # its arguments
     workers: int | None = None,  # processes; as many as there are cores by default
     desc: str = "",          # what is being done, for the progress bar
@@ -22,6 +25,14 @@ def parallel_map(
 ) -> list:  # results in the order of the tasks, whatever order they finished in
     "`[function(task) for task in tasks]` in processes with one thread each."
     tasks = list(tasks)
-    with parallel_config(backend="loky", inner_max_num_threads=1, idle_worker_timeout=5):  # seconds; also ends workers whose parent was killed
+    with parallel_config(backend="loky", inner_max_num_threads=1, idle_worker_timeout=5, initializer=_end_with, initargs=(os.getpid(),)):
         results = Parallel(n_jobs=min(workers or cpu_count(), max(len(tasks), 1)), return_as="generator")(delayed(function)(task) for task in tasks)
         return list(progress(results, desc, len(tasks), unit))
+
+
+def _end_with(parent: int) -> None:
+    "End this process as soon as its parent has ended."
+    def watch():
+        while os.getppid() == parent: time.sleep(1)
+        os._exit(1)
+    threading.Thread(target=watch, daemon=True).start()

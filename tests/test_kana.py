@@ -141,10 +141,19 @@ def test_no_hand_is_in_two_parts_of_the_sample(clone):
     assert hands["part"].value_counts().to_dict() == {"train": 2940, "validation": 980, "test": 980}
 
 
-def test_predict_writes_what_the_course_wants(reproduced, tmp_path):
-    reproduced.cli("predict", "kana_mlp", "m3", "data/kana/X_COMP.npy", "--out", str(tmp_path / "mine.csv"))
-    written = reproduced.root / "outputs" / "predictions" / "kana_mlp" / "m3_unlabelled.csv"
+@pytest.mark.parametrize("variant", ["m3", "m5_vote"])
+def test_predict_writes_what_the_course_wants(reproduced, tmp_path, variant):
+    reproduced.cli("predict", "kana_mlp", variant, "data/kana/X_COMP.npy", "--out", str(tmp_path / "mine.csv"))
+    written = reproduced.root / "outputs" / "predictions" / "kana_mlp" / f"{variant}_unlabelled.csv"
     mine, table = pd.read_csv(tmp_path / "mine.csv"), pd.read_csv(written)
     assert list(table) == [f"Clase_{number}" for number in range(49)] and len(table) == 1000
     np.testing.assert_allclose(table.sum(axis=1), 1, atol=1e-6)
     np.testing.assert_allclose(mine, table, atol=1e-6)
+
+
+def test_what_is_told_of_the_five_is_what_they_answer(reproduced):
+    claims = pd.read_csv(reproduced.root / "results" / "kana_mlp_report" / "published" / "claims.csv").set_index("claim")
+    right = {name: np.load(reproduced.root / "outputs" / "predictions" / "kana_mlp" / f"{name}_published.npz") for name in ("m0", "m4")}
+    share = {name: (one["proba"].argmax(axis=1) == one["y_true"]).mean() for name, one in right.items()}
+    row = next(row for claim, row in claims.iterrows() if claim.startswith("M4"))
+    assert row["measured"] == pytest.approx(share["m4"] - share["m0"], abs=1e-5) and row["low"] <= row["measured"] <= row["high"]

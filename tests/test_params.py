@@ -51,6 +51,8 @@ def refused(work, monkeypatch):
     ("fer_elm.codes.vqvae.channels", 7, ["7", "multiple of 2"]),
     ("fer_elm.readings.one_hot.reading", "words", ["'words'", "'one_hot'"]),
     ("fer_elm.split.sound.parts", "own", ["'own'", "'official' or 'pooled'"]),
+    ("kana_mlp.perceptrons.sound.models.m0.engine", "jax", ["'jax'", "'numpy' or 'torch'"]),
+    ("kana_mlp.best.m5.recipe.epoch", 3, ["'epoch'", "'epochs'"]),
     ("fer_boosting.variants", None, ["None", "dictionary"]),
     ("comparison", 3, ["3: ", "dictionary"]),
 ], ids=str)
@@ -78,6 +80,8 @@ def test_a_wrong_key_is_named_with_those_there_are(section, key, known, work, re
     ("fer_boosting.analyse.resnet50.rival", "mlp", ["'mlp'", "resnet50_mlp"]),
     ("fer_elm.nine.sound.features", "vqgan", ["'vqgan'", "vqvae"]),
     ("fer_elm.patches.patches.split", "fair", ["'fair'", "sound, published"]),
+    ("kana_mlp.perceptrons.sound.models.m1.found", "m9", ["'m9'", "m1_published, m1, m3"]),
+    ("kana_mlp.report.sound.best", "m0_published", ["'m0_published'", "no variant of the split sound"]),
     ("fer_elm.controls.pixels", {"split": "sound", "hidden": 9, "sizes": [9], "units": [9], "alphas": [1.0], "scales": {"numbers": 1.0}, "seeds": 2}, ["pixels", "vqvae"]),
     ("fer_elm.readings.one_hot.split", "published", ["'published'", "no validation part"]),
     ("fer_boosting.common.dataset", "fer7", ["'fer7'", "fer6, fer2013"]),

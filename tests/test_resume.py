@@ -101,6 +101,21 @@ def test_a_killed_ensemble_goes_on_with_the_next_member(done, reproduced):
     assert done.listing(*outs) == reproduced.listing(*outs) and not done.listing("outputs/partial")
 
 
+def test_killed_networks_go_on_with_their_next_epochs_and_end_with_their_stage(done, reproduced):
+    stage, outs = "kana_mlp_best@resnet", ("outputs/models/kana_mlp/resnet_vote", "outputs/reports/kana_mlp/resnet/best.ipynb", "results/kana_mlp/resnet_vote")
+    partial = done.root / "outputs" / "partial" / "kana_mlp"
+    with killed(done, "--force", "--single-item", stage) as family:
+        state = wait_for(lambda: next(partial.glob("resnet-*/*.safetensors"), None), 240, "the first epoch")
+    _, alive = psutil.wait_procs(family, timeout=30)
+    assert not alive, "a network is trained for nobody"
+    kept, written = epochs(state), state.stat().st_mtime_ns
+    with done.start("python", "-m", "dvc", "repro", "--force", "--single-item", stage, output=subprocess.DEVNULL) as process:
+        wait_for(lambda: state.stat().st_mtime_ns != written, 240, "the next epoch")
+        assert kept < epochs(state) <= kept + 2, "it began anew"
+    assert process.returncode == 0
+    assert done.listing(*outs) == reproduced.listing(*outs) and not done.listing("outputs/partial")
+
+
 def operations(journal: Path) -> list[dict]:
     "What a search has written down; its last line may still be under way."
     lines = journal.read_text().splitlines(keepends=True)
