@@ -50,7 +50,7 @@ def by_hand(path: Path, clock: Clock, layers: tuple[int, ...], batch: int) -> di
     return told(clock, layers)
 
 
-def by_torch(path: Path, clock: Clock, layers: tuple[int, ...], batch: int) -> dict:
+def by_torch(path: Path, clock: Clock, layers: tuple[int, ...], batch: int, **adam: bool) -> dict:
     "The same in PyTorch, as its tutorials do it."
     import torch
     from torch import nn
@@ -59,7 +59,7 @@ def by_torch(path: Path, clock: Clock, layers: tuple[int, ...], batch: int) -> d
     torch.manual_seed(SEED)
     dense = [layer for a, b in zip(layers, layers[1:], strict=False) for layer in (nn.Linear(a, b), nn.ReLU())]
     network = nn.Sequential(*dense[:-1])
-    optimiser = torch.optim.Adam(network.parameters(), RATE, weight_decay=L2)
+    optimiser = torch.optim.Adam(network.parameters(), RATE, weight_decay=L2, **adam)
 
     def epoch(X: torch.Tensor, y: torch.Tensor) -> None:
         "All of it once."
@@ -90,7 +90,7 @@ def by_sklearn(path: Path, clock: Clock, layers: tuple[int, ...], batch: int) ->
     return told(clock, layers)
 
 
-WAYS = {"by hand": by_hand, "PyTorch": by_torch, "MLPClassifier": by_sklearn}
+WAYS = {"by_hand": by_hand, "by_torch": by_torch, "by_fused_torch": partial(by_torch, fused=True), "by_sklearn": by_sklearn}
 for name, layers in LAYERS.items():
     for batch in BATCHES:
-        for way in WAYS.values(): globals()[f"{way.__name__}_{name}_{batch}"] = partial(way, layers=layers, batch=batch)
+        for way, function in WAYS.items(): globals()[f"{way}_{name}_{batch}"] = partial(function, layers=layers, batch=batch)

@@ -202,7 +202,7 @@ BENCHMARKS = {
     **{f"mlp_{name}_{batch}": Benchmark(
         f"An epoch of the perceptron {layers} by Adam on 30,000 drawn pictures, {batch} at a time",
         {side: Side(f"perceptrons.{way}_{name}_{batch}", "archive")
-         for side, way in (("ours", "by_hand"), ("PyTorch", "by_torch"), ("MLPClassifier", "by_sklearn"))},
+         for side, way in (("ours", "by_hand"), ("PyTorch", "by_torch"), ("PyTorch, fused", "by_fused_torch"), ("MLPClassifier", "by_sklearn"))},
         (*((Goal("times as fast as PyTorch", partial(times_as_fast, other="PyTorch"), ">=", 1),) if batch == 32 else ()),
          Goal("times as fast as MLPClassifier", partial(times_as_fast, other="MLPClassifier"), ">=", 1)))
        for name, layers in (("m1", "784, 100, 80, 49"), ("m3", "784, 512, 49")) for batch in (32, 256)},
