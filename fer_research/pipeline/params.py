@@ -517,8 +517,8 @@ class KanaMLP(Strict):
         splits = {name: entry.split for section in fitted for key, entry in getattr(self, section).items() for name in MADE[section](key)}
         _no_name_twice("variants", [name for section in fitted for key in getattr(self, section) for name in MADE[section](key)])
         for key, entry in self.report.items():
-            for name in (*entry.models, entry.best):
-                if splits.get(name) != entry.split: raise ValueError(f"report.{key}: {name!r} is no variant of the split {entry.split}")
+            for field, name in (*(("models", name) for name in entry.models), ("best", entry.best)):
+                if splits.get(name) != entry.split: raise ValueError(f"report.{key}.{field}: {name!r} is no variant of the split {entry.split}")
         return self
 
 # %% ../../nbs/pipeline/params.ipynb #6449991c
