@@ -147,7 +147,7 @@ def test_predict_writes_what_the_course_wants(reproduced, tmp_path, variant):
     written = reproduced.root / "outputs" / "predictions" / "kana_mlp" / f"{variant}_unlabelled.csv"
     mine, table = pd.read_csv(tmp_path / "mine.csv"), pd.read_csv(written)
     assert list(table) == [f"Clase_{number}" for number in range(49)] and len(table) == 1000
-    np.testing.assert_allclose(table.sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(table.sum(axis=1), 1, atol=5e-6)  # 49 numbers of six digits
     np.testing.assert_allclose(mine, table, atol=1e-6)
 
 

@@ -381,7 +381,8 @@ class NumpyMLP(ClassifierMixin, BaseEstimator):
         X: np.ndarray,  # (n, inputs)
     ) -> np.ndarray:  # (n,) labels
         "The most probable class."
-        return self.classes_[self._scores(X).argmax(axis=1)]
+        scores = self._scores(X)
+        return self.classes_[scores.argmax(axis=1)]
 
     def _scores(self, X: np.ndarray) -> np.ndarray:
         "(n, k)."

@@ -9,7 +9,6 @@ __all__ = ['ENGINES', 'SPACES', 'perceptron', 'fit_or_load', 'one_at_a_time', 'p
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
 
 import optuna
@@ -25,22 +24,24 @@ from .mlp_numpy import NumpyMLP
 from .storage import load_estimator, save_estimator
 
 # %% ../../nbs/models/mlp_search.ipynb #99d93963
-ENGINES = {"numpy": "fer_research.models.mlp_numpy:NumpyMLP", "torch": "fer_research.models.mlp_torch:TorchMLP"}
+ENGINES = ("numpy", "torch")
 
 
 def perceptron(
-    engine: str,       # a key of `ENGINES`
+    engine: str,       # one of `ENGINES`
     options: Mapping,  # of `NumpyMLP`
     seed: int,         # of the first weights, the order and dropout
 ) -> NumpyMLP:  # not yet fitted
     "A classifier of either engine; `InputError` for another one."
     if engine not in ENGINES: raise InputError(f"engine {engine!r}: expected one of {', '.join(ENGINES)}")
-    return resolve_name(ENGINES[engine])(**options, random_state=seed)
+    kind = NumpyMLP
+    if engine == "torch": from fer_research.models.mlp_torch import TorchMLP as kind
+    return kind(**options, random_state=seed)
 
 # %% ../../nbs/models/mlp_search.ipynb #0bab2671
 def fit_or_load(
     folder: str | Path,  # where the model is stored; the caller's to remove
-    engine: str,         # a key of `ENGINES`
+    engine: str,         # one of `ENGINES`
     options: Mapping,    # of `NumpyMLP`
     train: Part,
     validation: Part,
@@ -56,7 +57,7 @@ def fit_or_load(
 
 # %% ../../nbs/models/mlp_search.ipynb #ee6e8e61
 def one_at_a_time(
-    engine: str,       # a key of `ENGINES`
+    engine: str,       # one of `ENGINES`
     options: Mapping,  # that stay
     varied: Mapping[str, Sequence[Mapping]],  # table -> options of each row
     train: Part,
@@ -100,7 +101,7 @@ def as_options(
 
 def validation_loss(
     trial: Trial,      # whose parameters are tried
-    engine: str,       # a key of `ENGINES`
+    engine: str,       # one of `ENGINES`
     options: Mapping,  # that stay
     train: Part,
     held: Part,        # on which trials are compared
