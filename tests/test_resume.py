@@ -105,7 +105,7 @@ def test_killed_networks_go_on_with_their_next_epochs_and_end_with_their_stage(d
     stage, outs = "kana_mlp_best@resnet", ("outputs/models/kana_mlp/resnet_vote", "outputs/reports/kana_mlp/resnet/best.ipynb", "results/kana_mlp/resnet_vote")
     partial = done.root / "outputs" / "partial" / "kana_mlp"
     with killed(done, "--force", "--single-item", stage) as family:
-        state = wait_for(lambda: next(partial.glob("resnet-*/*.safetensors"), None), 240, "the first epoch")
+        state = wait_for(lambda: next(partial.glob("resnet-*/[0-9]*.safetensors"), None), 240, "the first epoch")
     _, alive = psutil.wait_procs(family, timeout=30)
     assert not alive, "a network is trained for nobody"
     kept, written = epochs(state), state.stat().st_mtime_ns
