@@ -44,4 +44,6 @@ def resume(
         _, number, what = name.split(".")
         state.setdefault(int(number), {})[what] = value
     optimiser.load_state_dict(optimiser.state_dict() | {"state": state})
+    for parameter, of in optimiser.state.items():  # in memory as the parameter is: a fused optimiser goes by places
+        of.update({name: torch.empty_like(parameter).copy_(value) for name, value in of.items() if value.shape == parameter.shape})
     return history
