@@ -25,6 +25,7 @@ LIBRARY = ("core.py", "compute.py", "pipeline/predict.py", "pipeline/search.py",
 CODE = {  # module of a side -> what its measurements depend on beside the data
     "source": ("benchmarks/source.py", "benchmarks/vectors.py"),
     "ours": ("benchmarks/ours.py", "benchmarks/vectors.py", *(f"fer_research/{name}" for name in LIBRARY)),
+    "perceptrons": ("benchmarks/perceptrons.py", "fer_research/models/mlp_numpy.py"),
     "repository": ("benchmarks/repository.py", "dvc.yaml", "params.yaml", "fer_research/**/*.py", "nbs/studies/**/*.ipynb"),
 }
 

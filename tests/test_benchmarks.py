@@ -94,3 +94,9 @@ def test_vectors_to_search_on_are_the_same_for_both_and_can_be_told_apart():
     assert (drawn(0)[2].X == test.X).all() and not np.array_equal(drawn(1)[2].y, test.y)
     accuracy = LogisticRegression(C=0.01).fit(*train).score(*test)
     assert np.bincount(test.y).max() / len(test.y) + 0.1 < accuracy < 0.99
+
+
+def test_every_side_says_what_it_depends_on():
+    from benchmarks.measure import CODE
+    from benchmarks.suite import BENCHMARKS
+    assert {side.function.split(".")[0] for benchmark in BENCHMARKS.values() for side in benchmark.sides.values()} == set(CODE)
