@@ -5,6 +5,8 @@ from functools import partial
 from math import hypot
 from typing import Literal, NamedTuple
 
+from .perceptrons import BATCHES, LAYERS
+
 FULL_SIZE = 15_453  # faces of the real data set, for which the goals are set
 
 
@@ -205,7 +207,7 @@ BENCHMARKS = {
          for side, way in (("ours", "by_hand"), ("PyTorch", "by_torch"), ("PyTorch, fused", "by_fused_torch"), ("MLPClassifier", "by_sklearn"))},
         (*((Goal("times as fast as PyTorch", partial(times_as_fast, other="PyTorch"), ">=", 1),) if batch == 32 else ()),
          Goal("times as fast as MLPClassifier", partial(times_as_fast, other="MLPClassifier"), ">=", 1)))
-       for name, layers in (("m1", "784, 100, 80, 49"), ("m3", "784, 512, 49")) for batch in (32, 256)},
+       for name, layers in LAYERS.items() for batch in BATCHES},
     "help": Benchmark("`fer-research --help`", {"ours": Side("repository.show_help", "repository")}, (Goal("seconds", seconds, "<", 1),)),
     "predict_one": Benchmark(
         "`fer-research predict` of one image", {"ours": Side("repository.predict_one_components", "repository"),
