@@ -16,6 +16,8 @@ from .fer2013 import read_fer2013
 from .fer6 import read_fer6
 from .imageset import ImageSet
 from .kana import read_kana
+from .own_digits import read_own_digits
+from .polymnist import read_polymnist
 from .sources import ORIGINS, read_sources, write_source
 
 # %% ../../nbs/data/catalogue.ipynb #3e05457c
@@ -24,8 +26,10 @@ FORMS: dict[str, dict[str, tuple[str, ...]]] = {  # data set -> the file that st
     "fer2013": {"fer2013.zip": (), "fer2013.csv": (), "icml_face_data.csv": ()},
     "kana": {"X_images.npy": ("y_images.npy", "X_COMP.npy", "hands.csv"),
              "k49-train-imgs.npz": ("k49-train-labels.npz", "k49-test-imgs.npz", "k49-test-labels.npz")},
+    "polymnist": {"polymnist.zip": ()},
+    "own_digits": {".": ()},  # the folder itself
 }
-READERS = {"fer6": read_fer6, "fer2013": read_fer2013, "kana": read_kana}
+READERS = {"fer6": read_fer6, "fer2013": read_fer2013, "kana": read_kana, "polymnist": read_polymnist, "own_digits": read_own_digits}
 
 
 def known(
@@ -43,7 +47,7 @@ def find_file(
     "The file that a data set is in; `FileNotFoundError` with the way to get it."
     folder = (Path(data) if data else repo_root() / "data") / known(name)
     for form in FORMS[name]:
-        if (folder / form).is_file(): return folder / form
+        if (folder / form).exists(): return folder / form
     raise FileNotFoundError(f"{folder}: none of {', '.join(FORMS[name])} is in it: run `dvc pull data.dvc` for the sample, "
                             f"or `fer-research data put {name} FILE` for your own")
 
@@ -58,16 +62,17 @@ def open_set(
 # %% ../../nbs/data/catalogue.ipynb #f6c80749
 def check_file(
     name: str,         # of a data set
-    path: str | Path,  # a file in one of its forms
+    path: str | Path,  # a file in one of its forms, or the folder
 ) -> tuple[ImageSet, Decoded]:
     "Read all of a file that wants to become data set `name`; `InputError` where it cannot."
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; expected {' or '.join(FORMS[known(name)])}; "
+    path, whole = Path(path), "." in FORMS[known(name)]
+    if path.is_dir() and not whole:
+        raise InputError(f"{path}: is a folder; expected {' or '.join(FORMS[name])}; "
                          f"a folder of images is packed by python -m zipfile -c ARCHIVE.zip {path}/*")
-    if not path.is_file(): raise InputError(f"{path}: no such file")
-    wanted = {Path(form).suffix for form in FORMS[known(name)]}
-    if path.suffix.lower() not in wanted: raise InputError(f"{path}: {name} comes as {' or '.join(sorted(wanted))}")
+    if not path.exists(): raise InputError(f"{path}: no such file")
+    wanted = {Path(form).suffix for form in FORMS[name]}
+    if whole and not path.is_dir(): raise InputError(f"{path}: {name} comes as a folder of pictures")
+    if not whole and path.suffix.lower() not in wanted: raise InputError(f"{path}: {name} comes as {' or '.join(sorted(wanted))}")
     images = READERS[name](path)
     return images, images.decode()[1]
 
@@ -85,11 +90,23 @@ def put(
     read_sources(data)
     images, decoded = check_file(name, path)
     path, folder = Path(path), (Path(data) if data else repo_root() / "data") / name
-    form = path.name if path.name in FORMS[name] else next(f for f in FORMS[name] if Path(f).suffix == path.suffix.lower())
-    beside = [other for other in FORMS[name][form] if (path.parent / other).is_file()]
-    for source, target in ((path, form), *((path.parent / other, other) for other in beside)):
+    form, files = _files(name, path, images)
+    for target, source in files.items():
         with atomic(folder / target) as t: shutil.copyfile(source, t)
-    for other in {file for one, more in FORMS[name].items() for file in (one, *more)} - {form, *beside}: (folder / other).unlink(missing_ok=True)
+    for other in _old_files(name, folder) - {*files}: (folder / other).unlink(missing_ok=True)
     counts = dict(sorted(class_counts(images.items).set_index("label")["count"].to_dict().items()))
     write_source(name, {"origin": origin, "file": form, **described, "classes": images.classes, "counts": counts, "may_show": may_show}, data)
     return images, decoded
+
+
+def _files(name: str, path: Path, images: ImageSet) -> tuple[str, dict[str, Path]]:
+    "The form of what is to be put in place, and its files under the names that they will have."
+    if path.is_dir(): return ".", {file: path / file for file in images.items["id"]}
+    form = path.name if path.name in FORMS[name] else next(f for f in FORMS[name] if Path(f).suffix == path.suffix.lower())
+    return form, {form: path} | {other: path.parent / other for other in FORMS[name][form] if (path.parent / other).is_file()}
+
+
+def _old_files(name: str, folder: Path) -> set[str]:
+    "What may lie in a data set's folder from before."
+    if "." in FORMS[name]: return {str(path.relative_to(folder)) for path in folder.rglob("*.png")}
+    return {file for one, more in FORMS[name].items() for file in (one, *more)}

@@ -14,6 +14,7 @@ from ..core import progress
 from ..data.census import class_counts
 from ..data.catalogue import READERS
 from ..data.sources import write_source
+from .digits import PHOTOGRAPHS, write_own_digits, write_sample as write_polymnist
 from .faces import write_fer2013, write_fer6
 from .kana import HANDS, write_kana
 
@@ -35,6 +36,9 @@ SAMPLES = {
     "kana": Sample(write_kana, "X_images.npy", 100, {"title": "Kana drawn from handwriting and brush fonts",
                    "licence": "Apache-2.0, of fonts with their own licences",
                    "fonts": [{name: value for name, value in hand._asdict().items() if name != "files"} for hand in HANDS]}),
+    "polymnist": Sample(write_polymnist, "polymnist.zip", 1000, {"title": "Handwritten digits of MNIST over crops of five photographs, in the form of PolyMNIST",
+                        "licence": "of the digits and the photographs", "photographs": [{name: value for name, value in one._asdict().items() if name != "read"} for one in PHOTOGRAPHS]}),
+    "own_digits": Sample(write_own_digits, ".", 10, {"title": "Drawn digits in the form of pictures that people take of their own", "licence": "Apache-2.0"}),
 }
 
 
