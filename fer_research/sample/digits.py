@@ -221,8 +221,10 @@ def pen(
 
 def write_own_digits(
     folder: str | Path,  # usually data/own_digits
+    number: int = 10,    # of pictures
     seed: int = 42,
 ) -> None:
-    "One picture of each digit."
-    for digit in range(10):
-        with atomic(Path(folder) / f"{digit}.png") as t: pen(digit, np.random.default_rng([seed, digit])).save(t, "PNG")
+    "Pictures of one digit after another: 0.png to 9.png, then 0.1.png and so on."
+    for picture in range(number):
+        turn, digit = divmod(picture, 10)
+        with atomic(Path(folder) / (f"{digit}.{turn}.png" if turn else f"{digit}.png")) as t: pen(digit, np.random.default_rng([seed, picture])).save(t, "PNG")
