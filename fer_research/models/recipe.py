@@ -8,6 +8,7 @@ __all__ = ['moved', 'Recipe', 'fit_network', 'one_cycle', 'logits']
 # %% ../../nbs/models/recipe.ipynb #9c2b48a9
 import math
 from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -59,21 +60,22 @@ class Recipe:
 
 def fit_network(
     network: nn.Module,  # (n, channels, height, width) float32 in 0 .. 1 -> scores; changed
-    train: Part,         # X: (n, height, width) uint8
+    train: Part,         # X: (n, height, width[, 3]) uint8
     validation: Part,    # to look at
     recipe: Recipe,
     seed: int,           # of order, moves, mixing and dropout
     state: str | Path,   # file for the state after each epoch; the caller's to remove
+    renew: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,  # pictures of a step and their numbers -> the pictures to learn from
 ) -> tuple[nn.Module, pd.DataFrame]:  # the averaged network in evaluation mode; a row an epoch: epoch, train_loss, val_accuracy, val_loss
     "Train by a recipe, or go on where an earlier run with the same `state` was stopped."
-    images, targets = _tensor(train.X), F.one_hot(torch.from_numpy(np.asarray(train.y))).float()
+    images, targets = torch.tensor(train.X), F.one_hot(torch.from_numpy(np.asarray(train.y))).float()
     optimiser = torch.optim.AdamW(network.parameters(), weight_decay=recipe.decay, fused=True)
     averaged = AveragedModel(network, multi_avg_fn=partial(_average, recipe.average), use_buffers=True)
     both = nn.ModuleDict({"network": network, "averaged": averaged})
     history = resume(state, both, optimiser)
     for epoch in progress(range(len(history), recipe.epochs), "training", recipe.epochs - len(history), "epoch"):
         torch.manual_seed(seed + epoch)
-        loss = _one_epoch(network.train(), averaged, optimiser, images, targets, recipe, epoch)
+        loss = _one_epoch(network.train(), averaged, optimiser, images, targets, recipe, epoch, renew)
         history.append({"epoch": epoch + 1, "train_loss": loss, **scores(softmax(logits(averaged.module, validation.X), axis=1), validation)})
         keep(state, both, optimiser, history)
     return averaged.module.eval(), pd.DataFrame(history)
@@ -90,12 +92,13 @@ def one_cycle(
 
 
 def _one_epoch(network: nn.Module, averaged: AveragedModel, optimiser: torch.optim.Optimizer, images: torch.Tensor, targets: torch.Tensor, recipe: Recipe,
-               epoch: int) -> float:
+               epoch: int, renew: Callable | None) -> float:
     "Every picture once; the mean loss."
     losses, batches = [], torch.randperm(len(images)).split(recipe.batch)
     for number, rows in enumerate(batches):
         for group in optimiser.param_groups: group["lr"] = one_cycle((epoch + number / len(batches)) / recipe.epochs, recipe.rate)
-        seen, wanted = _mixed(moved(images[rows], recipe.shift, recipe.turn, recipe.stretch, recipe.slant), targets[rows], recipe.mixup)
+        pictures = _pictures(images[rows]) if renew is None else renew(_pictures(images[rows]), rows)
+        seen, wanted = _mixed(moved(pictures, recipe.shift, recipe.turn, recipe.stretch, recipe.slant), targets[rows], recipe.mixup)
         loss = F.cross_entropy(network(seen), wanted, label_smoothing=recipe.smoothing)
         optimiser.zero_grad()
         loss.backward()
@@ -117,16 +120,16 @@ def _mixed(images: torch.Tensor, targets: torch.Tensor, alpha: float) -> tuple[t
     return torch.lerp(images, images[other], share), torch.lerp(targets, targets[other], share)
 
 
-def _tensor(images: np.ndarray) -> torch.Tensor:
-    "(n, 1, height, width) in 0 .. 1."
-    return torch.tensor(images)[:, None].float() / 255
+def _pictures(images: torch.Tensor) -> torch.Tensor:
+    "(n, channels, height, width) in 0 .. 1."
+    return (images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)).float() / 255
 
 
 @torch.inference_mode()
 def logits(
     network: nn.Module,   # as of `fit_network`
-    images: np.ndarray,   # (n, height, width) uint8
+    images: np.ndarray,   # (n, height, width[, 3]) uint8
 ) -> np.ndarray:  # (n, k) before the softmax
     "Scores of the classes, without dropout."
     network.eval()
-    return np.concatenate([network(some).numpy() for some in _tensor(images).split(256)])
+    return np.concatenate([network(_pictures(some)).numpy() for some in torch.tensor(images).split(256)])

@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['Share', 'Count', 'Penalties', 'KINDS', 'Classifier', 'HEADS', 'ELMS', 'NINE', 'READERS', 'RIVALS', 'FIVE', 'SIX',
-           'MADE', 'SECTIONS', 'Strict', 'Explore', 'Datasets', 'Common', 'Split', 'PixelFeatures', 'Embed', 'Join',
-           'Reduce', 'NoOptions', 'Linear', 'Dense', 'Majority', 'Neighbours', 'Logistic', 'Discriminant', 'Perceptron',
-           'Trees', 'Boosting', 'Heads', 'Variant', 'Search', 'Tuned', 'Adjust', 'Vote', 'Analyse', 'Vit',
+           'MADE', 'Settings', 'SECTIONS', 'Strict', 'Explore', 'Datasets', 'Common', 'Split', 'PixelFeatures', 'Embed',
+           'Join', 'Reduce', 'NoOptions', 'Linear', 'Dense', 'Majority', 'Neighbours', 'Logistic', 'Discriminant',
+           'Perceptron', 'Trees', 'Boosting', 'Heads', 'Variant', 'Search', 'Tuned', 'Adjust', 'Vote', 'Analyse', 'Vit',
            'FerBoosting', 'Parts', 'Codes', 'Nine', 'Machine', 'Reading', 'Controls', 'Patches', 'CodePatches',
-           'FerElm', 'Cut', 'Rivals', 'Options', 'Model', 'Five', 'OneAtATime', 'Sought', 'Best', 'KanaReport',
-           'KanaMLP', 'CompareCommon', 'Comparison', 'Params', 'read_params', 'check_params', 'step_parameters',
-           'variant_names', 'entry_of', 'split_of', 'apply_preset']
+           'FerElm', 'Cut', 'Rivals', 'Options', 'Model', 'Five', 'OneAtATime', 'Sought', 'Best', 'ModelReport',
+           'KanaMLP', 'PolyNetwork', 'Networks', 'Residual', 'Transfer', 'PolyCommon', 'PolyCut', 'PolyMNIST',
+           'CompareCommon', 'Comparison', 'Params', 'read_params', 'check_params', 'step_parameters', 'variant_names',
+           'entry_of', 'split_of', 'apply_preset']
 
 # %% ../../nbs/pipeline/params.ipynb #5172d8ea
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args
 
@@ -478,6 +479,10 @@ class Sought(Strict):
     search: Search
 
 
+Settings = dict[Literal["epochs", "batch", "rate", "decay", "smoothing", "mixup", "shift", "turn", "stretch", "slant", "average"],
+                Annotated[int | float, Field(ge=0)]]  # of `models.recipe.Recipe`; what is not named keeps its default
+
+
 class Best(Strict):
     "A network trained by a recipe: variants KEY, and KEY_vote, the mean of several."
     split: str                 # a key of `split`
@@ -487,11 +492,10 @@ class Best(Strict):
     width: Count = 16          # channels of the first stage of a residual network
     spread: Annotated[float, Field(gt=0)] | None = None  # of the ink in pictures that are normalised by their moments; null: pictures as they are
     members: Count             # networks that vote
-    recipe: dict[Literal["epochs", "batch", "rate", "decay", "smoothing", "mixup", "shift", "turn", "stretch", "slant", "average"],
-                 Annotated[int | float, Field(ge=0)]]  # of `models.recipe.Recipe`; what is not named keeps its default
+    recipe: Settings
 
 
-class KanaReport(Strict):
+class ModelReport(Strict):
     "What is told of the fitted models of a split."
     split: str                 # a key of `split`
     models: Annotated[list[str], Field(min_length=2)]  # variants, of this split
@@ -507,7 +511,7 @@ class KanaMLP(Strict):
     search: dict[str, Sought]
     perceptrons: dict[str, Five]
     best: dict[str, Best]
-    report: dict[str, KanaReport]
+    report: dict[str, ModelReport]
 
     @model_validator(mode="after")
     def _refer(self):
@@ -516,12 +520,92 @@ class KanaMLP(Strict):
         for key, entry in self.perceptrons.items():
             if [*entry.models] != [*FIVE]: raise ValueError(f"perceptrons.{key}.models: {', '.join(entry.models)}: expected {', '.join(FIVE)}")
             _known_keys(f"perceptrons.{key}.models", "found", {k: m for k, m in entry.models.items() if m.found}, [*self.one_at_a_time, *self.search])
-        splits = {name: entry.split for section in fitted for key, entry in getattr(self, section).items() for name in MADE[section](key)}
-        _no_name_twice("variants", [name for section in fitted for key in getattr(self, section) for name in MADE[section](key)])
-        for key, entry in self.report.items():
-            for field, name in (*(("models", name) for name in entry.models), ("best", entry.best)):
-                if splits.get(name) != entry.split: raise ValueError(f"report.{key}.{field}: {name!r} is no variant of the split {entry.split}")
+        _check_reports(self, fitted)
         return self
+
+
+def _check_reports(study: Strict, fitted: Sequence[str]) -> None:
+    "Refuse a variant's name that is made twice, and a report of a variant that is not of its split."
+    made = [(name, entry.split) for section in fitted for key, entry in getattr(study, section).items() for name in MADE[section](key)]
+    _no_name_twice("variants", [name for name, _ in made])
+    splits = dict(made)
+    for key, entry in study.report.items():
+        for field, name in (*(("models", name) for name in entry.models), ("best", entry.best)):
+            if splits.get(name) != entry.split: raise ValueError(f"report.{key}.{field}: {name!r} is no variant of the split {entry.split}")
+
+# %% ../../nbs/pipeline/params.ipynb #9c41e7ab
+class PolyNetwork(Strict):
+    "One of the source's models."
+    network: Literal["cnn_1", "cnn_2", "dense_64", "dense_128", "linear"]
+    augmented: bool = True     # whether pictures move
+    steps: Count | None = None  # in an epoch, whatever the batch
+    after: str | None = None   # a model from whose weights it goes on
+
+
+class Networks(Strict):
+    "The source's six models on a split."
+    split: str                 # a key of `split`
+    fit_on: Literal["training", "everything"]
+    seeds: Count               # how often each is trained; the first time is the variant
+    epochs: Count
+    batch: Count               # pictures in a step
+    weighted: str | None = None  # a model that is also trained with classes that count alike
+    models: dict[str, PolyNetwork]  # one for each of `SIX`
+
+
+class Residual(Strict):
+    "A residual network trained by a recipe: variants KEY, and KEY_vote, the mean of several."
+    split: str                 # a key of `split`
+    grey: bool = False         # whether pictures lose their colours
+    width: Count = 16          # channels of the first stage
+    backgrounds: Annotated[float, Field(ge=0, le=1)]  # share of pictures that get another background
+    members: Count             # networks that vote
+    recipe: Settings
+
+
+class Transfer(Strict):
+    "Residual networks that have not seen one of the modalities."
+    split: str                 # a key of `split`
+    width: Count = 16          # channels of the first stage
+    shares: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]  # of pictures that get another background
+    recipe: Settings
+
+
+class PolyCommon(Common):
+    "What every step of polymnist reads."
+    own: str                   # the data set of people's own digits
+
+
+class PolyCut(Strict):
+    "How images are divided."
+    parts: Literal["official", "pooled"]  # tested on the official test part, or on a part of the training part, as published
+    validation: Share          # share of the training part to choose on, or, as published, to report
+
+
+class PolyMNIST(Strict):
+    "Section `polymnist`."
+    common: PolyCommon
+    split: dict[str, PolyCut]
+    networks: dict[str, Networks]
+    best: dict[str, Residual]
+    transfer: dict[str, Transfer]
+    report: dict[str, ModelReport]
+
+    @model_validator(mode="after")
+    def _refer(self):
+        for section in ("networks", "best", "transfer", "report"): _known_keys(section, "split", getattr(self, section), self.split)
+        for key, entry in self.networks.items(): self._models(f"networks.{key}", entry)
+        for section in ("best", "transfer"):
+            for key, entry in getattr(self, section).items():
+                if self.split[entry.split].parts == "pooled": raise ValueError(f"{section}.{key}.split: {entry.split!r}: it has no validation part to choose on")
+        _check_reports(self, ("networks", "best"))
+        return self
+
+    def _models(self, path: str, entry: Networks) -> None:
+        "Check the names of models, and what refers to them."
+        if [*entry.models] != [*SIX]: raise ValueError(f"{path}.models: {', '.join(entry.models)}: expected {', '.join(SIX)}")
+        _known_keys(f"{path}.models", "after", {key: one for key, one in entry.models.items() if one.after}, [key for key, one in entry.models.items() if not one.after])
+        if entry.weighted and entry.weighted not in entry.models: raise ValueError(f"{path}.weighted: {entry.weighted!r} is none of {', '.join(SIX)}")
 
 # %% ../../nbs/pipeline/params.ipynb #6449991c
 class CompareCommon(Strict):
@@ -540,6 +624,7 @@ class Params(Strict):
     fer_boosting: FerBoosting
     fer_elm: FerElm
     kana_mlp: KanaMLP
+    polymnist: PolyMNIST
     comparison: Comparison
 
     @model_validator(mode="after")
