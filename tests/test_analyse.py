@@ -42,8 +42,8 @@ def write_embedding(root, name: str, make, n: int, check: bool) -> None:
     X, y = make(n, rng)
     ids = np.array([f"{i:04d}.png" for i in range(n)])
     items = pd.DataFrame({"id": ids, "label": np.array(CLASSES)[y], "group": range(n), "part": rng.choice(["training", "validation", "test"], n, p=[.5, .25, .25])})
-    (root / "outputs" / "prepared" / "fer_boosting").mkdir(parents=True)
-    items.to_csv(root / "outputs" / "prepared" / "fer_boosting" / "sound.csv", index=False)
+    (root / "outputs" / "splits" / "fer_boosting").mkdir(parents=True)
+    items.to_csv(root / "outputs" / "splits" / "fer_boosting" / "sound.csv", index=False)
     write_vectors(root / "outputs" / "features" / "fer_boosting" / name, ids, items["label"], X, check)
     test = (items["part"] == "test").to_numpy()
     trees = lgb.LGBMClassifier(n_estimators=20, class_weight="balanced", n_jobs=1, **REPEATABLE).fit(X[~test], y[~test])
@@ -79,7 +79,7 @@ def test_a_dimension_that_knows_everything_is_found(tmp_path):
     verdicts = dict(zip(claims["quantity"].str.split(" of the balanced| kept by|, least").str[0], claims["verdict"], strict=True))
     assert set(verdicts.values()) <= {HOLDS, FAILS, OPEN}
     assert verdicts["accuracy lost without the first dimension"] == HOLDS and verdicts[f"test accuracy less that of {NAME}_mlp"] == HOLDS
-    assert pd.read_csv(results / "confidence.csv")["n"].sum() == (pd.read_csv(results.parents[3] / "outputs/prepared/fer_boosting/sound.csv")["part"] == "test").sum()
+    assert pd.read_csv(results / "confidence.csv")["n"].sum() == (pd.read_csv(results.parents[3] / "outputs/splits/fer_boosting/sound.csv")["part"] == "test").sum()
 
 
 @pytest.mark.slow

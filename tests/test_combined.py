@@ -93,7 +93,7 @@ def test_joined_features_are_both_and_reduced_ones_fewer(reproduced):
 @pytest.mark.parametrize("key", ["efficientnet_lite0_100", "vit_base_patch16_100"])
 def test_a_reduction_is_fitted_on_the_training_part_alone(key, reproduced):
     source = np.load(reproduced.root / "outputs" / "features" / STUDY / key.removesuffix("_100") / "ids.npy")
-    split = pd.read_csv(reproduced.root / "outputs" / "prepared" / STUDY / "sound.csv", dtype=str, keep_default_na=False).query("part == 'training'")
+    split = pd.read_csv(reproduced.root / "outputs" / "splits" / STUDY / "sound.csv", dtype=str, keep_default_na=False).query("part == 'training'")
     metrics = json.loads((reproduced.root / "results" / STUDY / key / "reduce" / "metrics.json").read_text())
     assert metrics["n_fitted"] == split["id"].isin(source).sum() and metrics["n_components"] == min(100, metrics["n_fitted"] - 1)
     reduced = np.load(reproduced.root / "outputs" / "features" / STUDY / key / "features.npy")[np.isin(source, split["id"])]

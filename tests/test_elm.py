@@ -80,7 +80,7 @@ def test_the_comparison_shows_the_noise_floor_beside_the_published_accuracy(repr
 
 def test_the_splits_are_what_they_say(reproduced):
     items = pd.read_csv(reproduced.root / "outputs" / "prepared" / "fer2013" / "items.csv")
-    split = {name: pd.read_csv(reproduced.root / "outputs" / "prepared" / "fer_elm" / f"{name}.csv") for name in ("sound", "published", "balanced_published")}
+    split = {name: pd.read_csv(reproduced.root / "outputs" / "splits" / "fer_elm" / f"{name}.csv") for name in ("sound", "published", "balanced_published")}
     official = split["sound"].merge(items[["id", "part"]], on="id", suffixes=("", "_official"))
     assert (official.query("part == 'test'")["part_official"] == "test").all() and (official.query("part != 'test'")["part_official"] == "train").all()
     assert official.groupby("group")["part"].nunique().max() == 1

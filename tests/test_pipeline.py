@@ -182,7 +182,7 @@ def test_a_variant_writes_its_metrics(study, variant, reproduced):
 @pytest.mark.parametrize(("study", "variant"), FITTED)
 def test_predictions_are_those_of_the_test_part(study, variant, reproduced):
     split = split_of(PARAMS, study, variant)
-    items = pd.read_csv(reproduced.root / "outputs" / "prepared" / study / f"{split}.csv", dtype=str, keep_default_na=False)
+    items = pd.read_csv(reproduced.root / "outputs" / "splits" / study / f"{split}.csv", dtype=str, keep_default_na=False)
     table = items.query("part == 'test'")
     metrics = json.loads((reproduced.root / "results" / study / variant / "metrics.json").read_text())
     arrays = np.load(reproduced.root / "outputs" / "predictions" / study / f"{variant}.npz", allow_pickle=False)

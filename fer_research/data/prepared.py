@@ -61,7 +61,7 @@ def split_file(
     root: str | Path | None = None,  # folder that holds outputs/; the repository by default
 ) -> Path:
     "The table of a split; says how to make it where it is missing."
-    return made_by((Path(root) if root else repo_root()) / "outputs" / "prepared" / study / f"{split}.csv", f"dvc repro {study}_split@{split}")
+    return made_by((Path(root) if root else repo_root()) / "outputs" / "splits" / study / f"{split}.csv", f"dvc repro {study}_split@{split}")
 
 
 def load_split(
