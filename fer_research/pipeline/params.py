@@ -9,9 +9,9 @@ __all__ = ['Share', 'Count', 'Penalties', 'KINDS', 'Classifier', 'HEADS', 'ELMS'
            'Perceptron', 'Trees', 'Boosting', 'Heads', 'Variant', 'Search', 'Tuned', 'Adjust', 'Vote', 'Analyse', 'Vit',
            'FerBoosting', 'Parts', 'Codes', 'Nine', 'Machine', 'Reading', 'Controls', 'Patches', 'CodePatches',
            'FerElm', 'Cut', 'Rivals', 'Options', 'Model', 'Five', 'OneAtATime', 'Sought', 'Best', 'ModelReport',
-           'KanaMLP', 'PolyNetwork', 'Networks', 'Residual', 'Transfer', 'PolyCommon', 'PolyCut', 'PolyMNIST',
-           'CompareCommon', 'Comparison', 'Params', 'read_params', 'check_params', 'step_parameters', 'variant_names',
-           'entry_of', 'split_of', 'apply_preset']
+           'KanaMLP', 'PolyNetwork', 'Networks', 'Residual', 'Transfer', 'PolyCut', 'PolyMNIST', 'CompareCommon',
+           'Comparison', 'Params', 'read_params', 'check_params', 'step_parameters', 'variant_names', 'entry_of',
+           'split_of', 'apply_preset']
 
 # %% ../../nbs/pipeline/params.ipynb #5172d8ea
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -571,11 +571,6 @@ class Transfer(Strict):
     recipe: Settings
 
 
-class PolyCommon(Common):
-    "What every step of polymnist reads."
-    own: str                   # the data set of people's own digits
-
-
 class PolyCut(Strict):
     "How images are divided."
     parts: Literal["official", "pooled"]  # tested on the official test part, or on a part of the training part, as published
@@ -584,7 +579,7 @@ class PolyCut(Strict):
 
 class PolyMNIST(Strict):
     "Section `polymnist`."
-    common: PolyCommon
+    common: Common
     split: dict[str, PolyCut]
     networks: dict[str, Networks]
     best: dict[str, Residual]
