@@ -26,6 +26,7 @@ CODE = {  # module of a side -> what its measurements depend on beside the data
     "source": ("benchmarks/source.py", "benchmarks/vectors.py"),
     "ours": ("benchmarks/ours.py", "benchmarks/vectors.py", *(f"fer_research/{name}" for name in LIBRARY)),
     "perceptrons": ("benchmarks/perceptrons.py", "fer_research/models/mlp_numpy.py"),
+    "digits": ("benchmarks/digits.py", *(f"fer_research/{name}.py" for name in ("data/polymnist", "data/prepared", "models/cnn", "sample/digits"))),
     "repository": ("benchmarks/repository.py", "dvc.yaml", "params.yaml", "fer_research/**/*.py", "nbs/studies/**/*.ipynb"),
 }
 

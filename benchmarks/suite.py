@@ -5,6 +5,7 @@ from functools import partial
 from math import hypot
 from typing import Literal, NamedTuple
 
+from .digits import BATCHES as FEEDS
 from .perceptrons import BATCHES, LAYERS
 
 FULL_SIZE = 15_453  # faces of the real data set, for which the goals are set
@@ -136,6 +137,21 @@ def growth_with_faces(sides: Sides) -> float:
     return sides["112k x 10k"].peak / sides["7k x 10k"].peak
 
 
+def points_ahead(sides: Sides) -> float:
+    "Our accuracy less the source's, in percentage points."
+    return 100 * (sides["ours"].found["accuracy"] - sides["source"].found["accuracy"])
+
+
+def bytes_share(sides: Sides) -> float:
+    "The bytes that our pictures take once they are loaded, as a share of those that the source's take."
+    return sides["ours"].found["bytes"] / sides["source"].found["bytes"]
+
+
+def throughput(sides: Sides, side: str) -> float:
+    "Pictures a second."
+    return sides[side].found["pictures"] / sides[side].seconds
+
+
 FASTER, LEANER = "times as fast as the source", "share of the source's peak memory"
 SAME_VECTORS = (Goal("cosine similarity to the source's vectors, fp32", partial(same_vectors, side="ours, fp32"), ">=", 0.999),
                 Goal("cosine similarity to the source's vectors, bf16", partial(same_vectors, side="ours, bf16"), ">=", 0.99))
@@ -208,6 +224,24 @@ BENCHMARKS = {
         (*((Goal("times as fast as PyTorch", partial(times_as_fast, other="PyTorch"), ">=", 1),) if batch == 32 else ()),
          Goal("times as fast as MLPClassifier", partial(times_as_fast, other="MLPClassifier"), ">=", 1)))
        for name, layers in LAYERS.items() for batch in BATCHES},
+    "poly_load": Benchmark(
+        "20,000 pictures of PolyMNIST into memory",
+        {"source": Side("digits.source_load", "archive"), "ours": Side("digits.ours_load", "archive"),
+         "ours, again": Side("digits.ours_load_again", "archive"), "ours, again, grey and blurred": Side("digits.ours_load_seen", "archive")},
+        (Goal(FASTER, speed_up, ">=", 3), Goal(f"{FASTER}, from the prepared file", partial(speed_up, side="ours, again"), ">=", 20),
+         Goal("share of the bytes that the source holds", bytes_share, "<", 0.2))),
+    "poly_epochs": Benchmark(
+        "Three times five epochs of cnn_1 with augmentation on 17,000 pictures, 32 a step",
+        {"source": Side("digits.source_epochs", "archive"), "ours": Side("digits.ours_epochs", "archive")},
+        (Goal(FASTER, speed_up, ">=", 2), Goal("points of accuracy gained after the same epochs", points_ahead, ">=", -1))),
+    **{f"poly_feed_{batch}": Benchmark(
+        f"An epoch of cnn_1 with augmentation on 17,000 pictures, {batch} a step",
+        {"source": Side(f"digits.source_feed_{batch}", "archive"), "ours": Side(f"digits.ours_feed_{batch}", "archive")},
+        (Goal(FASTER, speed_up, ">=", 2), Goal("pictures a second", partial(throughput, side="ours"), ">=", 0),
+         Goal("pictures a second, source", partial(throughput, side="source"), ">=", 0)))
+       for batch in FEEDS},
+    "poly_draw": Benchmark(
+        "All 350,000 pictures drawn", {"ours": Side("digits.draw_all", "archive", once=True)}, (Goal("seconds", seconds, "<", 300),)),
     "help": Benchmark("`fer-research --help`", {"ours": Side("repository.show_help", "repository")}, (Goal("seconds", seconds, "<", 1),)),
     "predict_one": Benchmark(
         "`fer-research predict` of one image", {"ours": Side("repository.predict_one_components", "repository"),

@@ -8,10 +8,10 @@ __all__ = ['MAX_BYTES', 'MAX_PIXELS', 'BATCH', 'FILTERS', 'Problem', 'refuse_nam
 
 # %% ../../nbs/data/archive.ipynb #0e5d74e9
 import hashlib, io, lzma, os, warnings, zipfile, zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -36,15 +36,15 @@ def refuse_name(
     name: str,  # member of an archive, with forward slashes
 ) -> str | None:  # the reason to refuse it, or None
     "Why a member's path is not acceptable."
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or (path.parts and path.parts[0].endswith(":")): return "absolute path"
-    if ".." in path.parts: return "path leads out of the archive (..)"
+    parts = name.replace("\\", "/").split("/")  # not pathlib: there may be hundreds of thousands
+    if name.startswith(("/", "\\")) or parts[0].endswith(":"): return "absolute path"
+    if ".." in parts: return "path leads out of the archive (..)"
     return None
 
 # %% ../../nbs/data/archive.ipynb #20d3ae80
 def _is_clutter(name: str) -> bool:
     "What operating systems leave in archives."
-    return name.endswith("/") or name.startswith("__MACOSX/") or PurePosixPath(name).name in {".DS_Store", "Thumbs.db"}
+    return name.endswith("/") or name.startswith("__MACOSX/") or name.rpartition("/")[2] in {".DS_Store", "Thumbs.db"}
 
 
 def _list_zip(archive: zipfile.ZipFile) -> tuple[list[str], list[Problem]]:
@@ -90,6 +90,11 @@ class Archive:
             names, self.problems = _list_zip(self._zip)
         self.names = sorted(names)
         self._known = set(names)
+
+    @property
+    def members(self) -> Mapping[str, zipfile.ZipInfo]:
+        "What the zip says of each file; empty for a folder."
+        return {} if self._zip is None else self._zip.NameToInfo
 
     def __contains__(self, name: str) -> bool: return name in self._known
     def __enter__(self): return self

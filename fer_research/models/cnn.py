@@ -82,20 +82,20 @@ def build(
     if name not in NETWORKS: raise InputError(f"{name}: no such network; there are {', '.join(NETWORKS)}")
     keras.utils.set_random_seed(seed)
     network = keras.Sequential([keras.Input((side, side, channels)), *NETWORKS[name](), layers.Dense(classes, activation="softmax")])
-    network.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
+    network.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False, steps_per_execution=16)
     return network
 
 # %% ../../nbs/models/cnn.ipynb #da21011e
 def moved(
     images: tf.Tensor,     # (n, side, side, channels) float32
-    seed: tuple[int, int | tf.Tensor],  # two numbers; the same ones give the same moves
+    seed: tuple[int, int] | tf.Tensor,  # two numbers; the same ones give the same moves
     turn: float = 5.0,     # greatest rotation, degrees
     zoom: float = 0.1,     # greatest change of each side's length, as a share
     shift: float = 0.1,    # greatest shift, as a share of a side
 ) -> tf.Tensor:  # as `images`
     "Every picture by an affine map of its own."
     n, side = tf.shape(images)[0], tf.cast(tf.shape(images)[1], tf.float32)
-    parts = tf.random.stateless_uniform((n, 5), tf.stack([tf.cast(one, tf.int64) for one in seed]), -1, 1)
+    parts = tf.random.stateless_uniform((n, 5), tf.cast(seed, tf.int64), -1, 1)
     angle, scale, move = parts[:, 0] * turn * np.pi / 180, 1 + parts[:, 1:3] * zoom, parts[:, 3:] * shift * side
     cos, sin, middle = tf.cos(angle), tf.sin(angle), (side - 1) / 2
     a, b, c, d = cos * scale[:, 0], -sin * scale[:, 1], sin * scale[:, 0], cos * scale[:, 1]
@@ -111,15 +111,16 @@ def batches(
     batch: int,          # pictures
     seed: int,           # of the order and the moves
     augmented: bool,     # whether pictures move
-) -> tf.data.Dataset:  # endless; an epoch is n / batch of them, rounded up
-    "Shuffled batches, epoch after epoch."
+) -> tf.data.Dataset:  # of an epoch; others when it is gone through again
+    "Shuffled batches."
     images, y = tf.constant(images), tf.constant(y)
-    rows = tf.data.Dataset.range(len(y)).shuffle(len(y), seed).batch(batch).repeat()
+    rows = tf.data.Dataset.range(len(y)).shuffle(len(y), seed).batch(batch)
+    seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).batch(2)
 
-    def gathered(rows: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def gathered(rows: tf.Tensor, pair: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         some = tf.gather(images, rows)
-        return moved(some, (seed, step)) if augmented else some, tf.gather(y, rows)
-    return tf.data.Dataset.zip(rows, tf.data.Dataset.counter()).map(gathered, tf.data.AUTOTUNE).prefetch(4)
+        return moved(some, pair) if augmented else some, tf.gather(y, rows)
+    return tf.data.Dataset.zip(rows, seeds).map(gathered, tf.data.AUTOTUNE).prefetch(4)
 
 
 def fit(
@@ -137,8 +138,8 @@ def fit(
     weights = dict(enumerate(len(train.y) / len(counts) / counts)) if weighted else None
     told = iter(progress(range(epochs), "training", epochs, "epoch"))
     shown = keras.callbacks.LambdaCallback(on_epoch_begin=lambda *_: next(told, None), on_train_end=lambda *_: next(told, None))
-    done = network.fit(batches(*train, batch, seed, augmented), epochs=epochs, steps_per_epoch=-(-len(train.y) // batch), shuffle=False,
-                       class_weight=weights, validation_data=tuple(validation), validation_batch_size=1000, verbose=0, callbacks=[shown])
+    done = network.fit(batches(*train, batch, seed, augmented), epochs=epochs, shuffle=False, class_weight=weights,
+                       validation_data=tuple(validation), validation_batch_size=1000, verbose=0, callbacks=[shown])
     history = pd.DataFrame(done.history).rename(columns={"loss": "train_loss", "accuracy": "train_accuracy"})
     return history.assign(epoch=range(1, epochs + 1))[["epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy"]]
 
