@@ -15,7 +15,8 @@ from PIL import Image
 
 from .child import Clock
 
-DIGITS, FULL, SEED, TIMES, EPOCHS, BATCH = 4000, (60_000, 10_000), 42, 3, 5, 32  # digits, five pictures each; of the published set; trainings whose accuracy is compared, and their epochs
+DIGITS, FULL = 4000, (60_000, 10_000)       # with five pictures each; of the published set
+SEED, TIMES, EPOCHS, BATCH = 42, 3, 5, 32  # trainings whose accuracy is compared, their epochs, and pictures in a step
 BATCHES = (32, 128, 512)  # pictures in a step
 
 
@@ -110,8 +111,8 @@ ours_load_seen = partial(ours_load_again, seen=True)
 
 # --- epochs ---------------------------------------------------------------------------------------------------------
 
-def seen() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:  # pictures, (n, 28, 28, 1) float32, and digits of the training and the test part
-    "Pictures as the network sees them."
+def seen() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:  # (n, 28, 28, 1) float32 and (n,) digits, of each part
+    "Pictures of the training and the test part as the network sees them."
     from fer_research.data.polymnist import read_polymnist
     from fer_research.models.cnn import grey_blurred
 

@@ -17,7 +17,7 @@ from skimage.filters import threshold_otsu
 from ..core import InputError
 from .archive import Archive, open_image, take_picture
 from .imageset import ImageSet, image_set
-from .polymnist import CLASSES, HALF, SIDE
+from .polymnist import CLASSES, SIDE
 
 # %% ../../nbs/data/own_digits.ipynb #ccb3ab8c
 BOX = 20  # pixels; a digit's longer side
@@ -53,7 +53,8 @@ def read_own_digits(
     labels = [Path(name).name.split(".")[0] for name in names]
     for name, label in zip(names, labels, strict=True):
         if label not in CLASSES: raise InputError(f"{path}: {name}: named after {label!r}; expected a digit, as in 7.png or 7.mine.png")
-    return image_set(path, pd.DataFrame({"id": names, "label": labels, "part": ""}), lambda name: open_image(archive.read(name)), None, CLASSES, archive.problems)
+    rows = pd.DataFrame({"id": names, "label": labels, "part": ""})
+    return image_set(path, rows, lambda name: open_image(archive.read(name)), None, CLASSES, archive.problems)
 
 
 def own_pictures(
@@ -72,4 +73,5 @@ def answered(
     proba: np.ndarray,  # (n, 10) probabilities
 ) -> pd.DataFrame:  # a row a picture: image, label, answer, probability
     "What a model says of each picture."
-    return pd.DataFrame({"image": digits.items["id"], "label": digits.items["label"], "answer": np.array(CLASSES)[proba.argmax(axis=1)], "probability": proba.max(axis=1)})
+    said = np.array(CLASSES)[proba.argmax(axis=1)]
+    return pd.DataFrame({"image": digits.items["id"], "label": digits.items["label"], "answer": said, "probability": proba.max(axis=1)})

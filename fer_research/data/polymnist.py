@@ -76,9 +76,10 @@ def read_digits(
         base = archive.base(DIGITS)
         if base is None: return None
         try: images = np.load(io.BytesIO(archive.read(base + DIGITS)), allow_pickle=False)["images"]
-        except (ValueError, OSError, KeyError, zipfile.BadZipFile, zlib.error) as error: raise InputError(f"{path}: {DIGITS}: no array images in it ({error})") from None
-    if images.dtype != np.uint8 or images.shape[1:] != (SIDE, SIDE): raise InputError(f"{path}: {DIGITS}: {images.dtype} {images.shape}; expected uint8 (n, {SIDE}, {SIDE})")
-    return images
+        except (ValueError, OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            raise InputError(f"{path}: {DIGITS}: no array images in it ({error})") from None
+    if images.dtype == np.uint8 and images.shape[1:] == (SIDE, SIDE): return images
+    raise InputError(f"{path}: {DIGITS}: {images.dtype} {images.shape}; expected uint8 (n, {SIDE}, {SIDE})")
 
 # %% ../../nbs/data/polymnist.ipynb #096e5e24
 def _member(

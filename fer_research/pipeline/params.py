@@ -592,14 +592,16 @@ class PolyMNIST(Strict):
         for key, entry in self.networks.items(): self._models(f"networks.{key}", entry)
         for section in ("best", "transfer"):
             for key, entry in getattr(self, section).items():
-                if self.split[entry.split].parts == "pooled": raise ValueError(f"{section}.{key}.split: {entry.split!r}: it has no validation part to choose on")
+                if self.split[entry.split].parts == "official": continue
+                raise ValueError(f"{section}.{key}.split: {entry.split!r}: it has no validation part to choose on")
         _check_reports(self, ("networks", "best"))
         return self
 
     def _models(self, path: str, entry: Networks) -> None:
         "Check the names of models, and what refers to them."
         if [*entry.models] != [*SIX]: raise ValueError(f"{path}.models: {', '.join(entry.models)}: expected {', '.join(SIX)}")
-        _known_keys(f"{path}.models", "after", {key: one for key, one in entry.models.items() if one.after}, [key for key, one in entry.models.items() if not one.after])
+        going_on = {key: one for key, one in entry.models.items() if one.after}
+        _known_keys(f"{path}.models", "after", going_on, [key for key in entry.models if key not in going_on])
         if entry.weighted and entry.weighted not in entry.models: raise ValueError(f"{path}.weighted: {entry.weighted!r} is none of {', '.join(SIX)}")
 
 # %% ../../nbs/pipeline/params.ipynb #6449991c

@@ -36,8 +36,9 @@ SAMPLES = {
     "kana": Sample(write_kana, "X_images.npy", 100, {"title": "Kana drawn from handwriting and brush fonts",
                    "licence": "Apache-2.0, of fonts with their own licences",
                    "fonts": [{name: value for name, value in hand._asdict().items() if name != "files"} for hand in HANDS]}),
-    "polymnist": Sample(write_polymnist, "polymnist.zip", 1000, {"title": "Handwritten digits of MNIST over crops of five photographs, in the form of PolyMNIST",
-                        "licence": "CC-BY-SA-3.0 of the digits; the photographs have their own", "photographs": [{name: value for name, value in one._asdict().items() if name != "read"} for one in PHOTOGRAPHS]}),
+    "polymnist": Sample(write_polymnist, "polymnist.zip", 1000, {"title": "Digits of MNIST over crops of five photographs, in the form of PolyMNIST",
+                        "licence": "CC-BY-SA-3.0 of the digits; the photographs have their own",
+                        "photographs": [{name: value for name, value in one._asdict().items() if name != "read"} for one in PHOTOGRAPHS]}),
     "own_digits": Sample(write_own_digits, ".", 10, {"title": "Drawn digits in the form of pictures that people take of their own", "licence": "Apache-2.0"}),
 }
 
