@@ -49,7 +49,7 @@ def drawn(tmp_path_factory):
 def images(drawn) -> dict[str, np.ndarray]:
     "RGB pixels by name."
     with zipfile.ZipFile(drawn[0]) as archive:
-        files = {name: archive.read(name) for name in archive.namelist() if name != "groups.csv"}
+        files = {name: archive.read(name) for name in archive.namelist() if name.endswith(".png")}
     return {name: cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)[..., ::-1] for name, content in files.items()}
 
 
@@ -136,7 +136,7 @@ def test_the_same_seed_gives_the_same_bytes(drawn, tmp_path):
 
 def test_members_are_in_order_and_have_no_time(drawn, groups):
     with zipfile.ZipFile(drawn[0]) as archive: members = archive.infolist()
-    assert [member.filename for member in members] == ["groups.csv", *groups["image"]]
+    assert [member.filename for member in members] == ["groups.csv", "digits.npz", *groups["image"]]
     assert {member.date_time for member in members} == {(1980, 1, 1, 0, 0, 0)}
 
 

@@ -24,9 +24,9 @@ FORM = {"history.csv", "roc.csv", "importance.csv", "kept.csv", "confidence.csv"
 FOLLOWS = re.compile(r"(right|confused_\d|count_\d|percent_\d)$")  # in per_class.csv, counted from the answers in confusion.csv
 
 
-# Codes and perceptrons come from networks that are trained on the machine: another processor rounds otherwise and ends with another codebook, or stops in
+# Codes, perceptrons and what reads digits come from networks that are trained on the machine: another processor rounds otherwise and ends with another codebook, or stops in
 # another epoch, so that only the form of what is made of them can be the same elsewhere. On one machine it is the same to the byte, as test_pipeline.py sees.
-RETRAINED = re.compile(r"fer_elm[/.](?!patches)|kana_mlp[/.](?!majority|neighbours|logistic)|kana_mlp_report")
+RETRAINED = re.compile(r"fer_elm[/.](?!patches)|kana_mlp[/.](?!majority|neighbours|logistic)|kana_mlp_report|polymnist(_report|_transfer)?[/.]")
 
 
 def git(*arguments: str) -> subprocess.CompletedProcess:

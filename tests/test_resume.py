@@ -94,15 +94,20 @@ def test_a_killed_training_ends_at_once_and_goes_on_with_the_next_epoch(done, re
     assert done.listing(*outs) == reproduced.listing(*outs) and not done.listing("outputs/partial")
 
 
-def test_a_killed_ensemble_goes_on_with_the_next_member(done, reproduced):
-    stage, outs = "fer_elm_patches@patches", ("outputs/models/fer_elm/patches_vote", "outputs/reports/fer_elm/patches/patches.ipynb", "results/fer_elm/patches_vote")
-    partial = done.root / "outputs" / "partial" / "fer_elm"
+@pytest.mark.parametrize(("stage", "first", "next_one", "outs"), [
+    ("fer_elm_patches@patches", "fer_elm/patches-*/000.safetensors", "fer_elm/patches-*/001.safetensors",
+     ("outputs/models/fer_elm/patches_vote", "outputs/reports/fer_elm/patches/patches.ipynb", "results/fer_elm/patches_vote")),
+    ("polymnist_networks@published", "polymnist/published-*/cnn_1-*/history.csv", "polymnist/published-*/dense_128-*/history.csv",
+     ("outputs/models/polymnist/cnn_1_published", "outputs/reports/polymnist/published/networks.ipynb", "results/polymnist/linear_augmented_published")),
+], ids=["patches", "networks"])
+def test_what_was_fitted_before_a_run_was_killed_is_not_fitted_again(done, reproduced, stage, first, next_one, outs):
+    partial = done.root / "outputs" / "partial"
     with killed(done, "--force", "--single-item", stage):
-        first = wait_for(lambda: next(partial.glob("patches-*/000.safetensors"), None), 240, "the first member")
-    written = first.stat().st_mtime_ns
+        one = wait_for(lambda: next(partial.glob(first), None), 240, "the first")
+    written = one.stat().st_mtime_ns
     with done.start("python", "-m", "dvc", "repro", "--force", "--single-item", stage, output=subprocess.DEVNULL) as process:
-        wait_for(lambda: next(partial.glob("patches-*/001.safetensors"), None), 240, "the next member")
-        assert first.stat().st_mtime_ns == written, "the first member was fitted again"
+        wait_for(lambda: next(partial.glob(next_one), None), 240, "the next")
+        assert one.stat().st_mtime_ns == written, "the first was fitted again"
     assert process.returncode == 0
     assert done.listing(*outs) == reproduced.listing(*outs) and not done.listing("outputs/partial")
 

@@ -93,8 +93,8 @@ def paired_tests(
     predictions = {v: read_predictions(made_by(folder / f"{v}.npz", f"make repro STUDY={study}")) for v in variants}
     rows = []
     for first, second in _pairs(variants):
+        if not np.isin(predictions[first].id, predictions[second].id).any(): continue  # nothing was asked of both
         right = paired_answers(predictions[first], predictions[second])
-        if not len(right[0]): continue
         test = mcnemar(*right)
         rows.append({"study": study, "first": first, "second": second, "n": len(right[0]),
                      "difference": test.difference, "low": test.low, "high": test.high, "p": test.p})
