@@ -56,7 +56,7 @@ def test_targets_exist(page):
 def test_parameters_exist(page):
     params = YAML(typ="safe").load(ROOT / "params.yaml")
     for name in re.findall(rf"(?<![\w/.])((?:{'|'.join(params)})\.[\w.]*\w)", TEXTS[page]):
-        if name.endswith((".yaml", ".ipynb")) or EXAMPLES.search(name): continue
+        if name.endswith((".yaml", ".ipynb", ".zip")) or EXAMPLES.search(name): continue
         section = params
         for part in name.split("."):
             assert part in section, f"{name}: params.yaml has no {part}"
