@@ -18,7 +18,7 @@ import pandas as pd
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, precision_recall_fscore_support, recall_score, roc_auc_score, roc_curve
 
 from ..core import InputError, write_csv, write_metrics, write_npz
-from .statistics import wilson
+from .statistics import bootstrap, wilson
 
 # %% ../../nbs/evaluation/metrics.ipynb #bf68fa0a
 def checked(
@@ -112,11 +112,12 @@ def evaluate(
     y_true: Sequence[int],   # (n,) class numbers, 0 .. k - 1
     proba: np.ndarray,       # (n, k) probabilities
     classes: Sequence[str],  # (k,) class names
+    groups: Sequence | None = None,  # (n,) items with the same value are not independent: the accuracy's interval is by resampling groups, not Wilson's
 ) -> dict[str, float]:  # finite numbers under the names of `metrics.json`
     "Every metric of a classifier on a test part; `InputError` as in `checked`."
     y, p = checked(y_true, proba, classes)
     answer, present, areas = p.argmax(1), np.unique(y), roc_auc_by_class(y, p)
-    low, high = wilson((answer == y).sum(), len(y))
+    low, high = wilson((answer == y).sum(), len(y)) if groups is None else bootstrap(np.mean, answer == y, groups=groups)
     metrics = {"accuracy": accuracy_score(y, answer), "accuracy_low": low, "accuracy_high": high,
                "balanced_accuracy": recall_score(y, answer, labels=present, average="macro")}
     for average in ("macro", "weighted"):
@@ -172,10 +173,11 @@ def write_evaluation(
     y_true: Sequence[int],   # (n,) class numbers
     proba: np.ndarray,       # (n, k) probabilities
     classes: Sequence[str],  # (k,) class names
+    groups: Sequence | None = None,  # of `evaluate`
     **extra: float,          # further finite numbers for `metrics.json`
 ) -> dict[str, float]:  # what `metrics.json` holds, unrounded
     "Write `metrics.json`, `per_class.csv`, `confusion.csv` and `roc.csv`; `ValueError` if `extra` repeats a metric or is not finite."
-    metrics = evaluate(y_true, proba, classes)
+    metrics = evaluate(y_true, proba, classes, groups)
     if taken := sorted(metrics.keys() & extra.keys()): raise ValueError(f"{folder}: {', '.join(taken)}: measured here, cannot be given as well")
     write_metrics(Path(folder) / "metrics.json", metrics | extra)
     for table in (per_class, confusion, roc): write_csv(Path(folder) / f"{table.__name__}.csv", table(y_true, proba, classes))

@@ -37,11 +37,12 @@ def write_variant(
     test: Predictions,       # of the test part
     validation: Predictions,  # of the validation part, by a model that had not seen it; may be empty
     history: pd.DataFrame | None = None,  # one row a round, or a value that was tried
+    groups: Sequence | None = None,       # (n,) test items with the same value are not independent
     **extra: float,          # further finite numbers for `metrics.json`, such as n_train
 ) -> dict[str, float]:  # what `metrics.json` holds, unrounded
     "Write a variant's metrics, tables and predictions: everything but its model."
     results, predictions = Path(out) / "results" / study / variant, Path(out) / "outputs" / "predictions" / study
-    metrics = write_evaluation(results, test.y_true, test.proba, classes, **extra)
+    metrics = write_evaluation(results, test.y_true, test.proba, classes, groups, **extra)
     if history is not None: write_csv(results / "history.csv", history)
     write_predictions(predictions / f"{variant}.npz", *test)
     if len(validation.id): write_predictions(predictions / f"{variant}_validation.npz", *validation)
