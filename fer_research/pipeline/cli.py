@@ -127,7 +127,7 @@ def check(
     from fer_research.data.census import census, class_counts
     from fer_research.data.sources import read_sources
     found = {}
-    present = [known for known in READERS if any((repo_root() / "data" / known / form).is_file() for form in FORMS[known])]
+    present = [known for known in READERS if any((repo_root() / "data" / known / form).exists() for form in FORMS[known])]
     for dataset in [name] if name else present or list(READERS):
         images = open_set(dataset)
         items, decoded = images.decode()
@@ -146,7 +146,7 @@ def check(
 @data_app.command()
 def put(
     name: Annotated[str, typer.Argument(help="The data set whose place it takes, such as fer6.")],
-    file: Annotated[Path, typer.Argument(help="The file as its publisher hands it out.")],
+    file: Annotated[Path, typer.Argument(help="The file as its publisher hands it out; of own_digits, a folder of pictures.")],
     origin: Annotated[Literal["real", "standin"], typer.Option(help="standin: real pictures in place of a set that cannot be had.")] = "real",
     title: Annotated[str, typer.Option(help="What it is, for sources.yaml.")] = "",
     licence: Annotated[str, typer.Option(help="Its terms, for sources.yaml.")] = "",
