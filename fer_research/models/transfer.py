@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['FAMILIES', 'LEAST', 'METHODS', 'OPTIMISERS', 'FEW', 'resizing', 'Resized', 'Branches', 'build', 'depth', 'augmented',
-           'batches', 'Training', 'since_best', 'said', 'fit', 'diverged', 'one_thread', 'fit_or_load', 'take_weights',
-           'whole']
+           'batches', 'Training', 'since_best', 'said', 'fit', 'diverged', 'from_options', 'settle', 'fit_or_load',
+           'take_weights', 'whole']
 
 # %% ../../nbs/models/transfer.ipynb #bc9d6e1b
 import json, os, sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what TensorFlow says of itself holds process numbers and times
@@ -28,7 +28,7 @@ from sklearn.metrics import f1_score
 from ..core import InputError, atomic, progress, write_csv, write_npz
 from ..features.deep_keras import filled, published
 from ..features.weights import weights_file
-from .cnn import moved
+from .cnn import moved, one_thread
 from .heads import Part, scores
 
 # %% ../../nbs/models/transfer.ipynb #e6044114
@@ -285,14 +285,25 @@ def diverged(
     "Whether a training came to nothing."
     return not np.isfinite(history["train_loss"]).all() or len(np.unique(proba.argmax(axis=1))) < 2
 
+# %% ../../nbs/models/transfer.ipynb #732344b4
+def from_options(
+    options: Mapping,  # those of a search: version, size, of `Branches` and of `Training`
+    seed: int,         # of random weights
+    weights: str = "imagenet",  # of `build`
+    epochs: int = 100,  # at most
+    **fixed,           # further arguments of `build`
+) -> tuple[Callable[[], keras.Model], Training]:  # makes the network; how it is trained
+    "A network and its training; `InputError` for an option that neither has."
+    mine = lambda kind: {name: options[name] for name in options if name in {field.name for field in fields(kind)}}
+    known = {"version", "size", *mine(Branches), *mine(Training)}
+    if unknown := options.keys() - known: raise InputError(f"options {', '.join(sorted(unknown))}: expected version, size, or those of Branches and Training")
+    about = {name: options[name] for name in ("version", "size") if name in options}
+    return lambda: build(**about, weights=weights, seed=seed, branches=mine(Branches), **fixed), Training(**mine(Training), epochs=epochs)
+
 # %% ../../nbs/models/transfer.ipynb #990e6bb9
-def one_thread() -> None:
-    "Let TensorFlow compute in one thread, and the same every time; in half precision on a GPU that has it."
-    if not tf.executing_eagerly(): raise RuntimeError("TensorFlow is in a graph already")
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-    except RuntimeError: pass  # it has begun, with one thread, for an earlier piece
+def settle() -> None:
+    "One thread on a processor, for the same numbers every time; half precision on a GPU."
+    one_thread()
     if tf.config.list_physical_devices("GPU"): keras.mixed_precision.set_global_policy("mixed_float16")
 
 
