@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['Share', 'Count', 'Penalties', 'KINDS', 'Classifier', 'HEADS', 'ELMS', 'NINE', 'READERS', 'RIVALS', 'FIVE', 'SIX',
-           'MADE', 'Settings', 'SECTIONS', 'Strict', 'Explore', 'Datasets', 'Common', 'Split', 'PixelFeatures', 'Embed',
-           'Join', 'Reduce', 'NoOptions', 'Linear', 'Dense', 'Majority', 'Neighbours', 'Logistic', 'Discriminant',
-           'Perceptron', 'Trees', 'Boosting', 'Heads', 'Variant', 'Search', 'Tuned', 'Adjust', 'Vote', 'Analyse', 'Vit',
-           'FerBoosting', 'Parts', 'Codes', 'Nine', 'Machine', 'Reading', 'Controls', 'Patches', 'CodePatches',
-           'FerElm', 'Cut', 'Rivals', 'Options', 'Model', 'Five', 'OneAtATime', 'Sought', 'Best', 'ModelReport',
-           'KanaMLP', 'PolyNetwork', 'Networks', 'Residual', 'Transfer', 'PolyCut', 'PolyMNIST', 'CompareCommon',
-           'Comparison', 'Params', 'read_params', 'check_params', 'step_parameters', 'variant_names', 'entry_of',
-           'split_of', 'apply_preset']
+           'MADE', 'Settings', 'Option', 'Value', 'SECTIONS', 'Strict', 'Explore', 'Datasets', 'Common', 'Split',
+           'PixelFeatures', 'Embed', 'Join', 'Reduce', 'NoOptions', 'Linear', 'Dense', 'Majority', 'Neighbours',
+           'Logistic', 'Discriminant', 'Perceptron', 'Trees', 'Boosting', 'Heads', 'Variant', 'Search', 'Tuned',
+           'Adjust', 'Vote', 'Analyse', 'Vit', 'FerBoosting', 'Parts', 'Codes', 'Nine', 'Machine', 'Reading',
+           'Controls', 'Patches', 'CodePatches', 'FerElm', 'Cut', 'Rivals', 'Options', 'Model', 'Five', 'OneAtATime',
+           'Sought', 'Best', 'ModelReport', 'KanaMLP', 'PolyNetwork', 'Networks', 'Residual', 'Transfer', 'PolyCut',
+           'PolyMNIST', 'Whole', 'Families', 'Folds', 'Runs', 'Small', 'SmallBest', 'Ablation', 'FerTransfer',
+           'CompareCommon', 'Comparison', 'Params', 'read_params', 'check_params', 'step_parameters', 'variant_names',
+           'entry_of', 'split_of', 'apply_preset']
 
 # %% ../../nbs/pipeline/params.ipynb #5172d8ea
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -248,6 +249,7 @@ MADE: dict[str, Callable[[str], list[str]]] = {  # section -> the variants that 
     "rivals": lambda key: [f"{name}_{key}" for name in RIVALS],
     "networks": lambda key: [name if key == "sound" else f"{name}_{key}" for name in SIX],
     "perceptrons": lambda key: [name if key == "sound" else f"{name}_{key}" for name in FIVE],
+    "final": lambda key: [key],
     **dict.fromkeys(("patches", "code_patches", "best"), lambda key: [key, f"{key}_vote"]),
 }
 
@@ -479,8 +481,8 @@ class Sought(Strict):
     search: Search
 
 
-Settings = dict[Literal["epochs", "batch", "rate", "decay", "smoothing", "mixup", "shift", "turn", "stretch", "slant", "average"],
-                Annotated[int | float, Field(ge=0)]]  # of `models.recipe.Recipe`; what is not named keeps its default
+Settings = dict[Literal["epochs", "batch", "rate", "decay", "smoothing", "mixup", "shift", "turn", "stretch", "slant", "average", "mirror", "erase", "cycle", "half"],
+                bool | Annotated[int | float, Field(ge=0)]]  # of `models.recipe.Recipe`; what is not named keeps its default
 
 
 class Best(Strict):
@@ -604,6 +606,96 @@ class PolyMNIST(Strict):
         _known_keys(f"{path}.models", "after", going_on, [key for key in entry.models if key not in going_on])
         if entry.weighted and entry.weighted not in entry.models: raise ValueError(f"{path}.weighted: {entry.weighted!r} is none of {', '.join(SIX)}")
 
+# %% ../../nbs/pipeline/params.ipynb #9ef148d4
+Option = Literal["version", "size", "optimiser", "rate", "augmented", "batch", "blocks", "filters", "layers", "units", "final_layers", "final_units"]  # of `models.transfer`
+Value = bool | int | float | str
+
+
+class Whole(Strict):
+    "A network of keras.applications that is trained as a whole."
+    split: str                 # a key of `split`
+    weights: str               # "imagenet", "random" or the path of a file
+    epochs: Count              # at most
+    images: Count | None = None  # how many to learn from, for a check of the pipeline; all without it
+
+
+class Families(Whole):
+    "A search among such networks."
+    space: dict[Option, Annotated[list[Value], Field(min_length=1)]]  # option -> values to choose from
+    sampler: Literal["gp", "all"]  # Gaussian processes, or all combinations
+    trials: Count              # at most
+    parallel: Count            # that are asked for, and run, at a time
+
+
+class Folds(Whole):
+    "The best models of a search, cross-validated."
+    search: str                # a key of `search`
+    grouped: bool              # whether duplicates stay together
+    models: Count              # how many of the best
+    folds: Annotated[int, Field(ge=2)]
+
+
+class Runs(Whole):
+    "A model, trained several times and tested."
+    crossval: str | None = None  # a key of `crossval`, whose best model is taken
+    options: dict[Option, Value] | None = None  # of the model, without it
+    grouped: bool              # whether duplicates stay together
+    validation: Share          # of what is not for the test
+    runs: Count
+    report: Literal["first", "best"]  # the run that is shown; the best on the test part, as published
+
+    @model_validator(mode="after")
+    def _one_of_both(self):
+        if (self.crossval is None) == (self.options is None): raise ValueError("expected either crossval or options")
+        return self
+
+
+class Small(Strict):
+    "A small residual network."
+    split: str                 # a key of `split`
+    width: Count               # channels of the first stage
+    blocks: Count              # of each stage
+    stages: Count
+
+
+class SmallBest(Small):
+    "Trained by a recipe: variants KEY, and KEY_vote, the mean of several."
+    members: Count             # networks that vote
+    recipe: Settings
+
+
+class Ablation(Small):
+    "Its recipe, a step after the other."
+    start: Settings            # of the first row
+    steps: dict[str, Settings]  # row -> what it changes
+
+
+class FerTransfer(Strict):
+    "Section `fer_transfer`."
+    common: Common
+    split: dict[str, Cut]
+    search: dict[str, Families]
+    crossval: dict[str, Folds]
+    final: dict[str, Runs]
+    best: dict[str, SmallBest]
+    ablation: dict[str, Ablation]
+    report: dict[str, ModelReport]
+
+    @model_validator(mode="after")
+    def _refer(self):
+        for section in ("search", "crossval", "final", "best", "ablation", "report"): _known_keys(section, "split", getattr(self, section), self.split)
+        _known_keys("crossval", "search", self.crossval, self.search)
+        _known_keys("final", "crossval", {key: entry for key, entry in self.final.items() if entry.crossval}, self.crossval)
+        for key, entry in self.crossval.items(): self._same_split(f"crossval.{key}", entry, self.search[entry.search])
+        for key, entry in self.final.items():
+            if entry.crossval: self._same_split(f"final.{key}", entry, self.crossval[entry.crossval])
+        _check_reports(self, ("final", "best"))
+        return self
+
+    def _same_split(self, path: str, entry: Whole, before: Whole) -> None:
+        "Refuse models that were chosen on another split."
+        if entry.split != before.split: raise ValueError(f"{path}.split: {entry.split!r}: its models were chosen on the split {before.split}")
+
 # %% ../../nbs/pipeline/params.ipynb #6449991c
 class CompareCommon(Strict):
     "What the comparison reads."
@@ -620,6 +712,7 @@ class Params(Strict):
     datasets: Datasets
     fer_boosting: FerBoosting
     fer_elm: FerElm
+    fer_transfer: FerTransfer
     kana_mlp: KanaMLP
     polymnist: PolyMNIST
     comparison: Comparison
