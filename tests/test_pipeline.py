@@ -29,14 +29,16 @@ OPTIONAL = {                                                          # paramete
     ("fer_boosting", "embed"): {"engine", "precision", "images", "resize", "normalisation", "pool", "mirror"},
     ("fer_boosting", "search"): {"choose_on"}, ("fer_boosting", "fit"): {"search", "choose_on"},
     ("fer_elm", "split"): {"validation", "test", "balanced"}, ("fer_elm", "patches"): {"features"},
-    ("kana_mlp", "split"): {"validation", "test"}, ("kana_mlp", "best"): {"hidden", "dropout", "width", "spread"}, ("polymnist", "networks"): {"weighted"}}
+    ("kana_mlp", "split"): {"validation", "test"}, ("kana_mlp", "best"): {"hidden", "dropout", "width", "spread"}, ("polymnist", "networks"): {"weighted"},
+    ("fer_transfer", "split"): {"validation", "test"}, ("fer_transfer", "final"): {"crossval", "options"}}
 METRICS = ("accuracy accuracy_low accuracy_high balanced_accuracy macro_precision macro_recall macro_f1 weighted_precision weighted_recall "
            "weighted_f1 log_loss roc_auc_ovr ece n_train n_test").split()
 AGAIN = ["prepare@fer6", *(f"fer_boosting_{name}" for name in (
     "features@pca", "embed@efficientnet_lite0", "embed@resnet50", "reduce@efficientnet_lite0_100", "join@resnet50_vit", "search@pca_tuned", "search@vit_base_patch16_published",
     "fit@pca", "heads@efficientnet_lite0", "adjust@efficientnet_lite0_adjusted", "vote@efficientnet_lite0_pca_vote", "analyse@efficientnet_lite0", "vit@vit_base_patch16")), *(f"fer_elm_{name}" for name in (
     "codes@vqvae", "nine@sound", "readings@one_hot", "controls@vqvae", "patches@patches", "code_patches@code_patches")), *(f"kana_mlp_{name}" for name in (
-    "split@sound", "rivals@sound", "one_at_a_time@m1_published", "search@m3", "perceptrons@sound", "best@resnet", "report@sound")), *(f"polymnist_{name}" for name in (
+    "split@sound", "rivals@sound", "one_at_a_time@m1_published", "search@m3", "perceptrons@sound", "best@resnet", "report@sound")), *(f"fer_transfer_{name}" for name in (
+    "split@sound", "inputs", "search@resnet", "crossval@vgg", "final@inception_published", "best@resnet", "ablation@resnet", "report@sound")), *(f"polymnist_{name}" for name in (
     "split@sound", "networks@published", "best@resnet_backgrounds", "transfer@resnet", "report@sound")), "comparison"]
 
 

@@ -99,7 +99,9 @@ def test_a_killed_training_ends_at_once_and_goes_on_with_the_next_epoch(done, re
      ("outputs/models/fer_elm/patches_vote", "outputs/reports/fer_elm/patches/patches.ipynb", "results/fer_elm/patches_vote")),
     ("polymnist_networks@published", "polymnist/published-*/cnn_1-*/history.csv", "polymnist/published-*/dense_128-*/history.csv",
      ("outputs/models/polymnist/cnn_1_published", "outputs/reports/polymnist/published/networks.ipynb", "results/polymnist/linear_augmented_published")),
-], ids=["patches", "networks"])
+    ("fer_transfer_crossval@vgg", "fer_transfer/crossval-vgg-*/fold-0-*/answers.npz", "fer_transfer/crossval-vgg-*/fold-1-*/answers.npz",
+     ("outputs/reports/fer_transfer/vgg/crossval.ipynb", "results/fer_transfer_crossval/vgg")),
+], ids=["patches", "networks", "folds"])
 def test_what_was_fitted_before_a_run_was_killed_is_not_fitted_again(done, reproduced, stage, first, next_one, outs):
     partial = done.root / "outputs" / "partial"
     with killed(done, "--force", "--single-item", stage):
