@@ -114,7 +114,8 @@ def _one_epoch(network: nn.Module, averaged: AveragedModel, optimiser: torch.opt
     "Every picture once; the mean loss."
     losses, batches = [], torch.randperm(len(images)).split(recipe.batch)
     for number, rows in enumerate(batches):
-        for group in optimiser.param_groups: group["lr"] = one_cycle((epoch + number / len(batches)) / recipe.epochs, recipe.rate) if recipe.cycle else recipe.rate
+        rate = one_cycle((epoch + number / len(batches)) / recipe.epochs, recipe.rate) if recipe.cycle else recipe.rate
+        for group in optimiser.param_groups: group["lr"] = rate
         pictures = _pictures(images[rows]) if renew is None else renew(_pictures(images[rows]), rows)
         pictures = moved(pictures, recipe.shift, recipe.turn, recipe.stretch, recipe.slant, recipe.mirror)
         seen, wanted = _mixed(erased(pictures, recipe.erase), targets[rows], recipe.mixup)

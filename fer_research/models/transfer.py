@@ -151,8 +151,9 @@ def depth(
     "Convolutions and dense layers on the longest way through a network."
     body, longest = next(layer for layer in network.layers if isinstance(layer, keras.Model)), {}
     for layer in body.layers:
-        before = [longest[parent.name] for node in layer._inbound_nodes for parent in (tensor._keras_history.operation for tensor in node.input_tensors) if parent.name in longest]
-        longest[layer.name] = max(before, default=0) + isinstance(layer, (layers.Conv2D, layers.Dense))
+        parents = [tensor._keras_history.operation.name for node in layer._inbound_nodes for tensor in node.input_tensors]
+        before = max((longest[name] for name in parents if name in longest), default=0)
+        longest[layer.name] = before + isinstance(layer, (layers.Conv2D, layers.Dense))
     return max(longest.values())
 
 # %% ../../nbs/models/transfer.ipynb #3b547a89

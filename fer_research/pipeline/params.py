@@ -481,7 +481,8 @@ class Sought(Strict):
     search: Search
 
 
-Settings = dict[Literal["epochs", "batch", "rate", "decay", "smoothing", "mixup", "shift", "turn", "stretch", "slant", "average", "mirror", "erase", "cycle", "half"],
+Settings = dict[Literal["epochs", "batch", "rate", "cycle", "decay", "smoothing", "mixup", "shift", "turn", "stretch", "slant",
+                        "mirror", "erase", "average", "half"],
                 bool | Annotated[int | float, Field(ge=0)]]  # of `models.recipe.Recipe`; what is not named keeps its default
 
 
@@ -607,7 +608,8 @@ class PolyMNIST(Strict):
         if entry.weighted and entry.weighted not in entry.models: raise ValueError(f"{path}.weighted: {entry.weighted!r} is none of {', '.join(SIX)}")
 
 # %% ../../nbs/pipeline/params.ipynb #9ef148d4
-Option = Literal["version", "size", "optimiser", "rate", "augmented", "batch", "blocks", "filters", "layers", "units", "final_layers", "final_units"]  # of `models.transfer`
+Option = Literal["version", "size", "optimiser", "rate", "augmented", "batch", "blocks", "filters", "layers", "units",
+                 "final_layers", "final_units"]  # of `models.transfer`
 Value = bool | int | float | str
 
 
