@@ -27,6 +27,7 @@ CODE = {  # module of a side -> what its measurements depend on beside the data
     "ours": ("benchmarks/ours.py", "benchmarks/vectors.py", *(f"fer_research/{name}" for name in LIBRARY)),
     "perceptrons": ("benchmarks/perceptrons.py", "fer_research/models/mlp_numpy.py"),
     "digits": ("benchmarks/digits.py", *(f"fer_research/{name}.py" for name in ("data/polymnist", "data/prepared", "models/cnn", "sample/digits"))),
+    "faces": ("benchmarks/faces.py", *(f"fer_research/{name}.py" for name in ("compute", "data/fer2013", "models/cnn", "models/transfer"))),
     "repository": ("benchmarks/repository.py", "dvc.yaml", "params.yaml", "fer_research/**/*.py", "nbs/studies/**/*.ipynb"),
 }
 

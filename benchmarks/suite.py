@@ -152,6 +152,11 @@ def throughput(sides: Sides, side: str) -> float:
     return sides[side].found["pictures"] / sides[side].seconds
 
 
+def waiting(sides: Sides, side: str) -> float:
+    "The share of a training in which it waits for its next batch."
+    return sides[side].found["waiting"]
+
+
 FASTER, LEANER = "times as fast as the source", "share of the source's peak memory"
 SAME_VECTORS = (Goal("cosine similarity to the source's vectors, fp32", partial(same_vectors, side="ours, fp32"), ">=", 0.999),
                 Goal("cosine similarity to the source's vectors, bf16", partial(same_vectors, side="ours, bf16"), ">=", 0.99))
@@ -242,6 +247,24 @@ BENCHMARKS = {
        for batch in FEEDS},
     "poly_draw": Benchmark(
         "All 350,000 pictures drawn", {"ours": Side("digits.draw_all", "archive", once=True)}, (Goal("seconds", seconds, "<", 300),)),
+    "faces_feed": Benchmark(
+        "Batches of 8,000 faces of 48 pixels, mirrored and moved, 256 at a time",
+        {"source": Side("faces.source_feed", "archive"), "ours": Side("faces.ours_feed", "archive")},
+        (Goal(FASTER, speed_up, ">=", 5), Goal("pictures a second", partial(throughput, side="ours"), ">=", 0),
+         Goal("pictures a second, source", partial(throughput, side="source"), ">=", 0))),
+    "faces_epochs": Benchmark(
+        "Twice six epochs of a small network on 8,000 faces, mirrored and moved, 256 a step",
+        {"source": Side("faces.source_epochs", "archive"), "ours": Side("faces.ours_epochs", "archive")},
+        (Goal(FASTER, speed_up, ">=", 1.5), Goal("points of accuracy gained after the same epochs", points_ahead, ">=", -1))),
+    "faces_wait": Benchmark(
+        "An epoch of VGG16 on 2,000 faces, mirrored and moved, 256 a step",
+        {"source": Side("faces.source_wait", "archive"), "ours": Side("faces.ours_wait", "archive")},
+        (Goal("share of the time spent waiting for data", partial(waiting, side="ours"), "<", 0.05),
+         Goal("the same, source", partial(waiting, side="source"), "<", 1))),
+    "faces_folds": Benchmark(
+        "Four trainings of VGG16 by one worker and by two",
+        {"one worker": Side("faces.one_worker", "archive"), "ours": Side("faces.two_workers", "archive")},
+        (Goal("times as fast by two workers as by one", partial(times_as_fast, other="one worker"), ">=", 1.5),)),
     "help": Benchmark("`fer-research --help`", {"ours": Side("repository.show_help", "repository")}, (Goal("seconds", seconds, "<", 1),)),
     "predict_one": Benchmark(
         "`fer-research predict` of one image", {"ours": Side("repository.predict_one_components", "repository"),
@@ -251,5 +274,5 @@ BENCHMARKS = {
         "`dvc repro` with nothing to do", {"ours": Side("repository.noop", "repository")}, (Goal("seconds", seconds, "<", 3),)),
     "pipeline": Benchmark(
         "`dvc repro` of everything on the sample, in a fresh clone", {"ours": Side("repository.pipeline", "repository")},
-        (Goal("seconds", seconds, "<", 300),)),
+        (Goal("seconds", seconds, "<", 2100),)),
 }
