@@ -59,7 +59,8 @@ def network(seed: int):
     from fer_research.models.cnn import NETWORKS
 
     keras.utils.set_random_seed(seed)
-    made = keras.Sequential([keras.Input((SIDE, SIDE, 1)), keras.layers.Rescaling(1 / 255), *NETWORKS["cnn_1"](), keras.layers.Dense(CLASSES, activation="softmax")])
+    before, after = [keras.Input((SIDE, SIDE, 1)), keras.layers.Rescaling(1 / 255)], keras.layers.Dense(CLASSES, activation="softmax")
+    made = keras.Sequential([*before, *NETWORKS["cnn_1"](), after])
     made.compile(keras.optimizers.Adam(1e-3), "categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
     return made
 
@@ -113,7 +114,8 @@ def fold(number: int, folder: str) -> float:
     settle()
     X, y = drawn(2 * FEW)
     train, held = Part(X[:FEW], y[:FEW]), Part(X[FEW:], y[FEW:])
-    history, _ = fit_or_load(Path(folder) / str(number), partial(build, "VGG16", "random", number), Training(batch=32, epochs=2), train, {"validation": held}, number)
+    make, how = partial(build, "VGG16", "random", number), Training(batch=32, epochs=2)
+    history, _ = fit_or_load(Path(folder) / str(number), make, how, train, {"validation": held}, number)
     return float(history["val_loss"].iloc[-1])
 
 
