@@ -88,10 +88,10 @@ def differences(path: str, old: bytes, new: bytes, form_only: bool = False) -> l
 
 
 @pytest.mark.parametrize("path", committed())
-def test_results_agree_with_the_committed_ones(path):
+def test_results_agree_with_the_committed_ones(path, reproduced):
     if git("diff", "--quiet", "HEAD", "--", "data.dvc", "params.yaml").returncode:
         pytest.skip("other data or parameters than the committed results were made with")
-    found = differences(path, git("show", f"HEAD:{path}").stdout, (ROOT / path).read_bytes(), only_form(path))
+    found = differences(path, git("show", f"HEAD:{path}").stdout, (reproduced.root / path).read_bytes(), only_form(path))
     assert not found, f"{path}: beyond the tolerances; commit the new results if the change is meant: {found}"
 
 
