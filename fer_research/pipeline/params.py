@@ -9,9 +9,9 @@ __all__ = ['Share', 'Count', 'Penalties', 'KINDS', 'Classifier', 'HEADS', 'ELMS'
            'Perceptron', 'Trees', 'Boosting', 'Heads', 'Variant', 'Search', 'Tuned', 'Adjust', 'Vote', 'Analyse', 'Vit',
            'FerBoosting', 'Parts', 'Codes', 'Nine', 'Machine', 'Reading', 'Controls', 'Patches', 'CodePatches',
            'FerElm', 'Cut', 'Rivals', 'Options', 'Model', 'Five', 'OneAtATime', 'Sought', 'Best', 'ModelReport',
-           'KanaMLP', 'PolyNetwork', 'Networks', 'Residual', 'Transfer', 'PolyCut', 'PolyMNIST', 'CompareCommon',
-           'Comparison', 'Params', 'read_params', 'check_params', 'step_parameters', 'variant_names', 'entry_of',
-           'split_of', 'apply_preset']
+           'KanaMLP', 'PolyNetwork', 'Networks', 'Residual', 'Transfer', 'PolyCut', 'PolyMNIST', 'Slurm', 'Compute',
+           'CompareCommon', 'Comparison', 'Params', 'read_params', 'check_params', 'step_parameters', 'variant_names',
+           'entry_of', 'split_of', 'apply_preset']
 
 # %% ../../nbs/pipeline/params.ipynb #5172d8ea
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -604,6 +604,28 @@ class PolyMNIST(Strict):
         _known_keys(f"{path}.models", "after", going_on, [key for key in entry.models if key not in going_on])
         if entry.weighted and entry.weighted not in entry.models: raise ValueError(f"{path}.weighted: {entry.weighted!r} is none of {', '.join(SIX)}")
 
+# %% ../../nbs/pipeline/params.ipynb #c0a1e102
+class Slurm(Strict):
+    "Jobs for SLURM; what is not named is as Dask's own configuration has it."
+    jobs: Count
+    cores: Count               # of a job: so many tasks at a time
+    memory: Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?[kMGT]i?B$")]  # of a job, such as 16 GB
+    queue: str | None = None   # a partition
+    walltime: str | None = None  # of a job, such as 12:00:00
+
+
+class Compute(Strict):
+    "Section `compute`."
+    engine: Literal["local", "dask"] = "local"
+    address: Annotated[str, Field(pattern=r"^(tcp|tls)://\S+:\d+$")] | None = None  # of a scheduler
+    slurm: Slurm | None = None
+
+    @model_validator(mode="after")
+    def _one_cluster(self):
+        given = [name for name in ("address", "slurm") if getattr(self, name)]
+        if len(given) == (self.engine == "dask"): return self
+        raise ValueError(f"engine: {self.engine} with {' and '.join(given) or 'no address'}: dask needs an address or slurm, local neither")
+
 # %% ../../nbs/pipeline/params.ipynb #6449991c
 class CompareCommon(Strict):
     "What the comparison reads."
@@ -617,6 +639,7 @@ class Comparison(Strict):
 
 class Params(Strict):
     "The whole of params.yaml."
+    compute: Compute = Compute()
     datasets: Datasets
     fer_boosting: FerBoosting
     fer_elm: FerElm
@@ -676,6 +699,7 @@ def _fields(location: tuple) -> list[str]:
     for part in location:
         if "discriminator" in here: here = {"$ref": here["discriminator"]["mapping"][part]}
         else: here = here.get("properties", {}).get(part) or here["additionalProperties"]
+        if "anyOf" in here: here = here["anyOf"][0]  # the other is nothing
         if "$ref" in here: here = schema["$defs"][here["$ref"].rpartition("/")[2]]
     return list(here["properties"])
 
