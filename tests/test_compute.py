@@ -194,7 +194,7 @@ def silent():
 
 
 def test_where_no_scheduler_answers_it_is_said_soon(silent, monkeypatch):
-    monkeypatch.setattr(compute, "PATIENCE", 1)
+    monkeypatch.setattr(compute, "_PATIENCE", 1)
     for address in (silent, "tcp://127.0.0.1:1", "tcp://nowhere.invalid:8786", "tcp://127.0.0.1", "127.0.0.1:99999999"):
         ask(monkeypatch, address)
         begun = time.monotonic()
@@ -204,7 +204,7 @@ def test_where_no_scheduler_answers_it_is_said_soon(silent, monkeypatch):
 
 
 def test_a_scheduler_without_workers_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(compute, "PATIENCE", 1)
+    monkeypatch.setattr(compute, "_PATIENCE", 1)
     with LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as empty:
         ask(monkeypatch, empty.scheduler_address)
         with pytest.raises(InputError, match="has no workers; start some with `dask worker"): parallel_map(abs, [1])
