@@ -62,11 +62,11 @@ def record(
     "Keep a finished run of a study; `InputError` where it is not finished."
     root = root or repo_root()
     if not re.fullmatch(r"\w[\w-]*", name, re.ASCII): raise InputError(f"{name!r}: a record's name has letters, digits, - and _ only")
-    status = json.loads(_dvc(root, "status", "--json", *stages_of(study, root)))
-    if status: raise InputError(f"{study}: not finished, `dvc repro` still has to run {', '.join(status)}")
     params = read_params(root / "params.yaml")
     if params.get("compute", LOCAL) != LOCAL:
         raise InputError("params.yaml: compute: it tells whose machines they are; write {engine: local} before you record, which re-runs nothing")
+    status = json.loads(_dvc(root, "status", "--json", *stages_of(study, root)))
+    if status: raise InputError(f"{study}: not finished, `dvc repro` still has to run {', '.join(status)}")
     dataset = params[study]["common"]["dataset"]
     target = root / "records" / name / study
     fresh = target.with_name(f".{study}.new")
