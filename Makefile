@@ -72,7 +72,7 @@ sample: setup ## draw the embedded sample anew and put it into its remote, the f
 	sed 's/push: false/push: true/' .data.dvc > data.dvc && dvc push data.dvc; mv .data.dvc data.dvc
 
 lock: setup ## resolve pyproject.toml into requirements.txt anew (ARGS goes to uv: ARGS=--upgrade)
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url -o requirements.txt $(ARGS)
+	uv pip compile pyproject.toml --extra cluster --extra dev --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url -o requirements.txt $(ARGS)
 
 readme: setup ## make README.md from nbs/index.ipynb
 	python -m fer_research.pipeline.readme

@@ -59,6 +59,14 @@ def refused(work, monkeypatch):
     ("polymnist.best.resnet.backgrounds", 1.5, ["1.5", "less than or equal to 1"]),
     ("polymnist.networks.sound.models.cnn_1.network", "cnn_3", ["'cnn_3'", "'cnn_1'"]),
     ("fer_boosting.variants", None, ["None", "dictionary"]),
+    ("compute.engine", "spark", ["'spark'", "'local' or 'dask'"]),
+    ("compute", {"engine": "dask"}, ["dask with no address", "an address or slurm"]),
+    ("compute", {"engine": "local", "address": "tcp://127.0.0.1:8786"}, ["local with address", "local neither"]),
+    ("compute", {"engine": "dask", "address": "localhost"}, ["compute.address: 'localhost'", "tcp"]),
+    ("compute", {"engine": "dask", "slurm": {"jobs": 2, "cores": 0, "memory": "16 GB"}}, ["compute.slurm.cores: 0", "greater than or equal to 1"]),
+    ("compute", {"engine": "dask", "slurm": {"jobs": 2, "cores": 4, "memory": "much"}}, ["compute.slurm.memory: 'much'"]),
+    ("compute", {"engine": "dask", "slurm": {"jobs": 2, "cores": 4}}, ["compute.slurm.memory: missing"]),
+    ("compute", {"engine": "dask", "slurm": {"jobs": 2, "cores": 4, "memory": "16 GB", "partition": "cpu"}}, ["compute.slurm.partition: unknown key; there are jobs, cores, memory, queue, walltime"]),
     ("comparison", 3, ["3: ", "dictionary"]),
 ], ids=str)
 def test_a_wrong_value_is_named_with_what_is_allowed(path, value, named, work, refused):

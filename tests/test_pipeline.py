@@ -2,6 +2,7 @@
 import json
 import math
 import re
+import shutil
 import sys
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
+from distributed import LocalCluster
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 from safetensors import safe_open
@@ -76,6 +78,7 @@ def runs(stages: dict[str, Stage]) -> dict[str, tuple[str, str, str | None]]:
 def test_there_is_a_stage_for_each_variant_and_no_other(stages):
     wanted = {("comparison", "compare", None)}
     for study, sections in PARAMS.items():
+        if study == "compute": continue
         for section in set(sections) - {"common"}:
             steps = {"variants": ["fit"], "tuned": ["search", "fit"], "code_patches": ["patches"]}.get(section, [section])
             wanted |= {(study, step, key) for step in steps for key in sections[section]}
@@ -173,6 +176,27 @@ def test_a_stage_gives_the_same_bytes_again(name, stages, done, reproduced):
     done.dvc("repro", "--force", "--single-item", name, PYTHONHASHSEED="7", TZ="Pacific/Auckland", OMP_NUM_THREADS="3", COLUMNS="40", MPLBACKEND="agg")
     assert done.listing(*stages[name].outs) == before
     assert (done.root / "outputs" / "times.csv").read_text() != (reproduced.root / "outputs" / "times.csv").read_text(), "it did not run"
+
+
+ON_SEVERAL = "kana_mlp", "search", "m1"  # trials in processes
+
+
+def test_a_stage_gives_the_same_bytes_on_a_cluster_and_does_not_depend_on_it(stages, done):
+    outs = stages["kana_mlp_search@m1"].outs
+    before = done.listing(*outs)
+    with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster:
+        done.edit(compute={"engine": "dask", "address": cluster.scheduler_address})
+        assert "up to date" in done.dvc("status", "kana_mlp_search@m1").stdout
+        shutil.rmtree(done.root / "results" / "kana_mlp" / "found" / "m1")
+        done.cli("run", *ON_SEVERAL)
+        there = "task" in cluster.scheduler.task_prefixes
+    assert there and done.listing(*outs) == before
+
+
+def test_a_stage_whose_cluster_is_gone_says_so(done):
+    done.edit(compute={"engine": "dask", "address": "tcp://127.0.0.1:1"})
+    stopped = done.cli("run", *ON_SEVERAL, check=False)
+    assert stopped.returncode == 2 and "InputError: compute: address: tcp://127.0.0.1:1: no scheduler of Dask answers" in stopped.stderr
 
 
 # --- what every fitted variant writes -------------------------------------------------------------------------------

@@ -26,6 +26,13 @@ def test_an_unfinished_run_is_not(done):
     assert not (done.root / "records" / "trial").exists()
 
 
+def test_the_address_of_a_cluster_is_not_recorded(work):
+    work.edit(compute={"engine": "dask", "address": "tcp://10.0.0.1:8786"})
+    refused = work.cli("record", "trial", "--study", "fer_boosting", check=False)
+    assert refused.returncode == 2 and "write {engine: local} before you record" in refused.stderr
+    assert not (work.root / "records" / "trial").exists()
+
+
 def test_an_unknown_study_is_refused(clone):
     refused = clone.cli("record", "trial", "--study", "fer_bosting", check=False)
     assert refused.returncode == 2 and "no stage in dvc.yaml belongs to it" in refused.stderr

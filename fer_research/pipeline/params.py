@@ -10,9 +10,9 @@ __all__ = ['Share', 'Count', 'Penalties', 'KINDS', 'Classifier', 'HEADS', 'ELMS'
            'Adjust', 'Vote', 'Analyse', 'Vit', 'FerBoosting', 'Parts', 'Codes', 'Nine', 'Machine', 'Reading',
            'Controls', 'Patches', 'CodePatches', 'FerElm', 'Cut', 'Rivals', 'Options', 'Model', 'Five', 'OneAtATime',
            'Sought', 'Best', 'ModelReport', 'KanaMLP', 'PolyNetwork', 'Networks', 'Residual', 'Transfer', 'PolyCut',
-           'PolyMNIST', 'Whole', 'Families', 'Folds', 'Runs', 'Small', 'SmallBest', 'Ablation', 'FerTransfer',
-           'CompareCommon', 'Comparison', 'Params', 'read_params', 'check_params', 'step_parameters', 'variant_names',
-           'entry_of', 'split_of', 'apply_preset']
+           'PolyMNIST', 'Slurm', 'Compute', 'Whole', 'Families', 'Folds', 'Runs', 'Small', 'SmallBest', 'Ablation',
+           'FerTransfer', 'CompareCommon', 'Comparison', 'Params', 'read_params', 'check_params', 'step_parameters',
+           'variant_names', 'entry_of', 'split_of', 'apply_preset']
 
 # %% ../../nbs/pipeline/params.ipynb #5172d8ea
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -607,6 +607,28 @@ class PolyMNIST(Strict):
         _known_keys(f"{path}.models", "after", going_on, [key for key in entry.models if key not in going_on])
         if entry.weighted and entry.weighted not in entry.models: raise ValueError(f"{path}.weighted: {entry.weighted!r} is none of {', '.join(SIX)}")
 
+# %% ../../nbs/pipeline/params.ipynb #c0a1e102
+class Slurm(Strict):
+    "Jobs for SLURM; what is not named is as Dask's own configuration has it."
+    jobs: Count
+    cores: Count               # of a job: so many tasks at a time
+    memory: Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?[kMGT]i?B$")]  # of a job, such as 16 GB
+    queue: str | None = None   # a partition
+    walltime: str | None = None  # of a job, such as 12:00:00
+
+
+class Compute(Strict):
+    "Section `compute`."
+    engine: Literal["local", "dask"] = "local"
+    address: Annotated[str, Field(pattern=r"^(tcp|tls)://\S+:\d+$")] | None = None  # of a scheduler
+    slurm: Slurm | None = None
+
+    @model_validator(mode="after")
+    def _one_cluster(self):
+        given = [name for name in ("address", "slurm") if getattr(self, name)]
+        if len(given) == (self.engine == "dask"): return self
+        raise ValueError(f"engine: {self.engine} with {' and '.join(given) or 'no address'}: dask needs an address or slurm, local neither")
+
 # %% ../../nbs/pipeline/params.ipynb #9ef148d4
 Option = Literal["version", "size", "optimiser", "rate", "augmented", "batch", "blocks", "filters", "layers", "units",
                  "final_layers", "final_units"]  # of `models.transfer`
@@ -711,6 +733,7 @@ class Comparison(Strict):
 
 class Params(Strict):
     "The whole of params.yaml."
+    compute: Compute = Compute()
     datasets: Datasets
     fer_boosting: FerBoosting
     fer_elm: FerElm
@@ -771,6 +794,7 @@ def _fields(location: tuple) -> list[str]:
     for part in location:
         if "discriminator" in here: here = {"$ref": here["discriminator"]["mapping"][part]}
         else: here = here.get("properties", {}).get(part) or here["additionalProperties"]
+        if "anyOf" in here: here = here["anyOf"][0]  # the other is nothing
         if "$ref" in here: here = schema["$defs"][here["$ref"].rpartition("/")[2]]
     return list(here["properties"])
 
@@ -850,7 +874,7 @@ def apply_preset(
     _override(params, _load(presets[name], YAML(typ="safe"), f"presets/{name}.yaml") or {}, f"presets/{name}.yaml")
     check_params(params, f"presets/{name}.yaml")
     yaml = YAML()
-    yaml.width, yaml.preserve_quotes = 200, True
+    yaml.width, yaml.preserve_quotes = 400, True
     with atomic(path) as t: yaml.dump(params, t)
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 import psutil
 from ruamel.yaml import YAML
 
+from ..compute import LOCAL
 from ..core import InputError, repo_root, write_csv, write_json
 from ..data.sources import read_sources
 from .compare import as_markdown, beside_published, markdown_table, only_results, paired_tests, results_table
@@ -61,9 +62,11 @@ def record(
     "Keep a finished run of a study; `InputError` where it is not finished."
     root = root or repo_root()
     if not re.fullmatch(r"\w[\w-]*", name, re.ASCII): raise InputError(f"{name!r}: a record's name has letters, digits, - and _ only")
+    params = read_params(root / "params.yaml")
+    if params.get("compute", LOCAL) != LOCAL:
+        raise InputError("params.yaml: compute: it tells whose machines they are; write {engine: local} before you record, which re-runs nothing")
     status = json.loads(_dvc(root, "status", "--json", *stages_of(study, root)))
     if status: raise InputError(f"{study}: not finished, `dvc repro` still has to run {', '.join(status)}")
-    params = read_params(root / "params.yaml")
     dataset = params[study]["common"]["dataset"]
     target = root / "records" / name / study
     fresh = target.with_name(f".{study}.new")

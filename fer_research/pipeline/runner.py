@@ -22,8 +22,9 @@ from jupyter_client.manager import AsyncKernelManager
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
+from ..compute import VARIABLE
 from ..core import InputError, atomic, repo_root
-from .params import read_params, step_parameters
+from .params import check_params, read_params, step_parameters
 
 # %% ../../nbs/pipeline/runner.ipynb #40d1c445
 def study_notebooks(
@@ -174,20 +175,21 @@ def run_step(
     notebooks = study_notebooks(root)
     if (study, step) not in notebooks:
         raise InputError(f"{study} {step}: no such notebook; there are {', '.join(' '.join(k) for k in notebooks)}")
-    parameters = step_parameters(read_params(root / "params.yaml"), study, step, variant)
+    params = read_params(root / "params.yaml")
+    parameters, where = step_parameters(params, study, step, variant), {VARIABLE: check_params(params).compute.model_dump_json(exclude_none=True)}
     check_parameters(notebooks[study, step], parameters)
     started = time.monotonic()
     report = root / report_path(study, step, variant)
     failed = root / "scratch" / "failed" / study / (variant or "") / f"{step}.ipynb"
-    with atomic(report) as t: nbformat.write(normalise(_execute(notebooks[study, step], parameters | {"write_to": "."}, root, failed), root), t)
+    with atomic(report) as t: nbformat.write(normalise(_execute(notebooks[study, step], parameters | {"write_to": "."}, where, root, failed), root), t)
     _log_time(root, study, step, variant, time.monotonic() - started)
     return report
 
 
-def _execute(path: Path, parameters: Mapping[str, Any], root: Path, failed: Path) -> NotebookNode:
+def _execute(path: Path, parameters: Mapping[str, Any], where: Mapping[str, str], root: Path, failed: Path) -> NotebookNode:
     "The executed notebook, kept as `failed` where it stops; the error stream goes to the terminal while it runs."
     failed.parent.mkdir(parents=True, exist_ok=True)
-    settings = ENVIRONMENT | {"IPYTHONDIR": str(root / "scratch" / "ipython")}  # not the user's profile
+    settings = {**ENVIRONMENT, **where, "IPYTHONDIR": str(root / "scratch" / "ipython")}  # not the user's profile
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     try:
