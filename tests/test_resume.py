@@ -14,6 +14,8 @@ import psutil
 import pytest
 from safetensors import safe_open
 
+from fer_research.core import resumable_path
+
 FEATURES, EMBED, SEARCH = "fer_boosting_features@pca", "fer_boosting_embed@efficientnet_lite0", "fer_boosting_search@pca_tuned"
 TRIAL_STATE, REPORT = 6, 7  # operations in Optuna's journal: a trial's state, and a value on the way
 FINISHED = {1, 2}           # states: complete, pruned
@@ -99,7 +101,7 @@ def test_a_killed_training_ends_at_once_and_goes_on_with_the_next_epoch(done, re
      ("outputs/models/fer_elm/patches_vote", "outputs/reports/fer_elm/patches/patches.ipynb", "results/fer_elm/patches_vote")),
     ("polymnist_networks@published", "polymnist/published-*/cnn_1-*/history.csv", "polymnist/published-*/dense_128-*/history.csv",
      ("outputs/models/polymnist/cnn_1_published", "outputs/reports/polymnist/published/networks.ipynb", "results/polymnist/linear_augmented_published")),
-    ("fer_transfer_crossval@vgg", "fer_transfer/crossval-vgg-*/fold-0-*/answers.npz", "fer_transfer/crossval-vgg-*/fold-1-*/answers.npz",
+    ("fer_transfer_crossval@vgg", *(f"fer_transfer/crossval-vgg-*/{resumable_path('', 'fold', [0, number], suffix='.npz')}" for number in (0, 1)),
      ("outputs/reports/fer_transfer/vgg/crossval.ipynb", "results/fer_transfer_crossval/vgg")),
 ], ids=["patches", "networks", "folds"])
 def test_what_was_fitted_before_a_run_was_killed_is_not_fitted_again(done, reproduced, stage, first, next_one, outs):
