@@ -755,7 +755,7 @@ def apply_preset(
     _override(params, _load(presets[name], YAML(typ="safe"), f"presets/{name}.yaml") or {}, f"presets/{name}.yaml")
     check_params(params, f"presets/{name}.yaml")
     yaml = YAML()
-    yaml.width, yaml.preserve_quotes = 200, True
+    yaml.width, yaml.preserve_quotes = 400, True
     with atomic(path) as t: yaml.dump(params, t)
 
 
