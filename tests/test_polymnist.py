@@ -197,7 +197,7 @@ def test_as_published_everything_is_learned_from(reproduced):
 
 
 def test_a_picture_of_a_person_is_answered_like_one_of_the_sample(reproduced, tmp_path):
-    said = reproduced.cli("predict", "polymnist", "resnet_backgrounds_vote", "data/polymnist/polymnist.zip", "--out", str(tmp_path / "said.csv"))
+    said = reproduced.cli("predict", "polymnist", "resnet_vote", "data/polymnist/polymnist.zip", "--out", str(tmp_path / "said.csv"))
     table = pd.read_csv(tmp_path / "said.csv", dtype={"class": str})
     right = table["class"] == table["id"].str.extract(r"\d+\.(\d)\.png$")[0]
     assert right[table["id"].str.contains("/test/")].mean() > 0.85, said.stdout

@@ -20,7 +20,7 @@ from ..data.sources import read_sources
 from ..evaluation.statistics import wilson
 from ..features.combined import STEPS
 from .compare import markdown_table
-from .params import entry_of, variant_names
+from .params import entry_of, read_params, variant_names
 from .records import records
 
 # %% ../../nbs/pipeline/cards.ipynb #645f88bb
@@ -82,7 +82,9 @@ def data_cards(
     root = root or repo_root()
     sources = read_sources(root / "data")
     if not sources: raise FileNotFoundError(f"{root / 'data' / 'sources.yaml'} is not there yet: run `dvc pull data.dvc` first")
-    here = [data_card(name, source, made_by(root / "results" / "datasets" / name, f"dvc repro prepare@{name}")) for name, source in sources.items()]
+    explored = sources.keys() & read_params(root / "params.yaml")["datasets"]["explore"].keys()
+    counted = {name: made_by(root / "results" / "datasets" / name, f"dvc repro prepare@{name}") for name in explored}
+    here = [data_card(name, source, counted.get(name)) for name, source in sources.items()]
     kept = {name: json.loads((folder / "source.json").read_text()) for name, _, folder in records(root)}
     return "\n".join(["## In data/ now\n", *here, "## Of the records\n", *(data_card(name, source) for name, source in kept.items())])
 
