@@ -203,6 +203,6 @@ def test_a_picture_of_a_person_is_answered_like_one_of_the_sample(reproduced, tm
     assert right[table["id"].str.contains("/test/")].mean() > 0.85, said.stdout
 
 
-def test_random_backgrounds_help_with_a_photograph_that_was_not_shown(reproduced):
+def test_a_photograph_that_was_not_shown_costs_less_with_random_backgrounds(reproduced):
     metrics = json.loads((reproduced.root / "results" / "polymnist_transfer" / "resnet" / "metrics.json").read_text())
-    assert metrics["unseen_0"] < metrics["seen_0"] and metrics["unseen_50"] > metrics["unseen_0"]
+    assert 0 < metrics["seen_50"] - metrics["unseen_50"] < metrics["seen_0"] - metrics["unseen_0"]
