@@ -18,6 +18,7 @@ from ..core import InputError
 from .archive import MAX_PIXELS
 
 # %% ../../nbs/data/video.ipynb #c4275043
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # not a word; asked for once, when FFmpeg is first used
 ENDINGS = {".avi", ".m2ts", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"}
 
 
@@ -37,7 +38,6 @@ def is_address(
 
 def _opened(path: Path) -> cv2.VideoCapture:
     "A video file, read by FFmpeg and by nothing else, which prints nothing."
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try: return cv2.VideoCapture(str(path.resolve()), cv2.CAP_FFMPEG)
     finally: cv2.utils.logging.setLogLevel(before)
