@@ -73,15 +73,15 @@ class Video:
         limit: float = 600,   # seconds of video after which to stop
     ) -> Iterator[Frame]:  # at `every`, 2 `every`, ... or right after
         "Pictures at regular times, once; afterwards `problem` says what is missing. `InputError` where not one can be read."
-        due, number = 0.0, 0
+        due, number, time = 0.0, 0, -0.001
         while self.capture.grab():
-            time = max(round(self.capture.get(cv2.CAP_PROP_POS_MSEC)), number) / 1000  # a clock that stands still must not make it endless
+            time = max(round(self.capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000, time + 0.001)  # some clocks stand still, or go back at the end
             if time >= limit:
                 self.problem = f"stopped after {limit:g} s, the limit, and goes on"
                 return
             number += 1
             if time < due - 1e-3: continue
             due = every * (math.floor((time + 1e-3) / every) + 1) if every else 0.0
-            yield Frame(time, Image.fromarray(cv2.cvtColor(self.capture.retrieve()[1], cv2.COLOR_BGR2RGB)))
+            yield Frame(round(time, 3), Image.fromarray(cv2.cvtColor(self.capture.retrieve()[1], cv2.COLOR_BGR2RGB)))
         if not number: raise InputError(f"{self.path}: not one frame can be read")
         if number < 0.95 * self.promised - 1: self.problem = f"ends after {number} frames of {self.promised}: cut short or damaged"
