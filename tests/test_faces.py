@@ -360,6 +360,7 @@ def test_a_video_without_an_end_is_left_at_the_limit(cli, tmp_path):
     done = cli(tmp_path / "camera.mjpeg", "--limit", "2", "--out", tmp_path / "camera.csv")
     assert done.exit_code == 1 and "camera.mjpeg: stopped after 2 s, the limit, and goes on" in done.stderr
     assert pd.read_csv(tmp_path / "camera.csv")["time"].tolist() == [0, 0.52, 1, 1.52]  # at 25 a second
+    assert cli(tmp_path / "camera.mjpeg", "--limit", "inf", "--every", "40").exit_code == 0
 
 
 def test_a_clock_that_goes_back_at_the_end_does_not_go_back(tmp_path):
