@@ -69,7 +69,7 @@ def _show(columns: list[str], rows: list[list], title: str | None = None) -> Non
     table = Table(title=title, title_justify="left")
     for column in columns: table.add_column(column, no_wrap=True)
     for row in rows: table.add_row(*map(str, row))
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def _show_changes(against: str, table, as_markdown: bool) -> None:
@@ -205,39 +205,53 @@ def _responsible(study: str) -> None:
 def predict(
     study: Annotated[str, typer.Argument(help="Study, such as fer_boosting.")],
     variant: Annotated[str, typer.Argument(help="Fitted variant, such as pca.")],
-    files: Annotated[list[Path], typer.Argument(help="Images, folders, zips, CSV tables with a column pixels or path, or arrays of kana (.npy).")],
-    out: Annotated[Path | None, typer.Option(help="Write all rows to this CSV file.")] = None,
+    files: Annotated[list[Path], typer.Argument(help="Photographs or images of faces, folders, zips, CSV tables with a column pixels or path, arrays of kana "
+                                                     "(.npy); or one video.")],
+    out: Annotated[list[Path] | None, typer.Option(help="Write all rows to this CSV file; or, if it ends in .png, .jpg or .webp, the photograph with its faces "
+                                                        "marked, or the classes over the time of a video. May be given twice.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all rows as JSON.")] = False,
+    faces: Annotated[bool | None, typer.Option("--faces/--whole", show_default=False, help="Look for faces in every picture, or take every picture "
+                                               "for one. By default they are looked for in files and folders, in pictures of more than 128 pixels.")] = None,
+    every: Annotated[float, typer.Option(min=0, help="Seconds between the frames of a video that are looked at; 0: all.")] = 0.5,
+    limit: Annotated[float, typer.Option(min=0, help="Seconds of a video after which to stop, should it have no end.")] = 600,
 ):
-    """Probability of each class for images of any size and kind.
+    """Probability of each class for images of any size and kind, and for each face in photographs and videos.
 
-    Examples: `fer-research predict fer_boosting pca face.jpg` · `fer-research predict fer_boosting efficientnet_lite0 faces.zip more/ --out predictions.csv`
+    Examples: `fer-research predict fer_boosting pca photo.jpg --out marked.png` · `fer-research predict fer_boosting efficientnet_lite0 faces.zip --out
+    predictions.csv` · `fer-research predict fer_boosting pca talk.mp4 --every 1 --out talk.csv --out talk.png`
 
     An array of kana gives the file that their course wants: `fer-research predict kana_mlp m3 data/kana/X_COMP.npy --out answers.csv`"""
     from fer_research.core import write_csv
-    from fer_research.data.given import gather
     from fer_research.data.kana import answers
-    from fer_research.pipeline.predict import load, predict_images
-    table, problems = predict_images(load(study, variant), gather(files))
-    if out: write_csv(out, answers(table.iloc[:, 3:]) if study.startswith("kana") and all(file.suffix == ".npy" for file in files) else table)
-    if as_json: typer.echo(table.to_json(orient="records", double_precision=6, force_ascii=False))
-    elif out is None: _show_predictions(table)
-    _tell(problems)
+    from fer_research.pipeline.photos import is_picture, look_at
+    from fer_research.pipeline.predict import load
+    if faces is None and not study.startswith("fer"): faces = False
+    pictures = list(filter(is_picture, out or []))
+    seen = look_at(load(study, variant), files, faces, every, limit, bool(pictures))
+    for path in out if out and len(seen.table) else []:
+        if path in pictures: seen.save(path)
+        elif study.startswith("kana") and all(file.suffix == ".npy" for file in files): write_csv(path, answers(seen.table.iloc[:, 3:]))
+        else: write_csv(path, seen.table)
+    if as_json: typer.echo(seen.table.to_json(orient="records", double_precision=6, force_ascii=False))
+    elif not out and len(seen.table): _show_predictions(seen.table.dropna(subset="class"))
+    _tell(seen.problems)
     _responsible(study)
-    if problems: raise typer.Exit(1)
+    if seen.problems: raise typer.Exit(1)
 
 
 def _show_predictions(table) -> None:
     "The first rows, or how often each class was predicted where there are many."
-    classes = list(table.columns[3:])
+    classes = list(table.columns[table.columns.get_loc("probability") + 1 :])
+    what = "faces" if "face" in table else "images"
     if len(table) > ROWS_SHOWN:
         counts = table["class"].value_counts()
         rows = [[name, n, f"{n / len(table):.1%}"] for name, n in counts.items()]
-        return _show(["class", "images", "share"], rows, f"{len(table):,} images; --out FILE.csv or --json has each")
-    shown = classes if len(classes) <= 8 else []
-    short = lambda name: "/".join(Path(name).parts[-2:])
-    rows = [[short(row["id"]), row["class"], *(f"{row[name]:.3f}" for name in ["probability", *shown])] for _, row in table.iterrows()]
-    _show(["image", "class", "probability", *shown], rows)
+        return _show(["class", what, "share"], rows, f"{len(table):,} {what}; --out FILE.csv or --json has each")
+    cells = {"image": table["id"].map(lambda name: "/".join(Path(name).parts[-2:]))}
+    if "time" in table: cells |= {"time": table["time"].map("{:.1f} s".format)}
+    if "face" in table: cells |= {"face": table["face"], "place": [f"{row.width} x {row.height} at {row.x}, {row.y}" for row in table.itertuples()]}
+    cells |= {"class": table["class"]} | {name: table[name].map("{:.3f}".format) for name in ["probability", *(classes if len(classes) <= 8 else [])]}
+    _show(list(cells), list(zip(*cells.values(), strict=True)))
 
 
 @app.command("evaluate", no_args_is_help=True)
