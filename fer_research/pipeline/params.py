@@ -874,7 +874,7 @@ def apply_preset(
     _override(params, _load(presets[name], YAML(typ="safe"), f"presets/{name}.yaml") or {}, f"presets/{name}.yaml")
     check_params(params, f"presets/{name}.yaml")
     yaml = YAML()
-    yaml.width, yaml.preserve_quotes = 400, True
+    yaml.width, yaml.preserve_quotes = 10_000, True  # no line is broken
     with atomic(path) as t: yaml.dump(params, t)
 
 
