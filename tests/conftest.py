@@ -119,6 +119,12 @@ def copy_tree(folder: Path, commit: bool = True) -> Clone:
     return clone
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    "With several workers (`-n 2 --dist loadgroup`), one of them rebuilds everything and runs the tests that look at it; the others run the rest meanwhile."
+    for item in items:
+        if "reproduced" in item.fixturenames: item.add_marker(pytest.mark.xdist_group("reproduced"))
+
+
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory) -> Clone:
     "The working tree with the sample data, nothing reproduced. Look at it; write only in a copy of it."
