@@ -119,6 +119,7 @@ def copy_tree(folder: Path, commit: bool = True) -> Clone:
     return clone
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     "With several workers (`-n 2 --dist loadgroup`), one of them rebuilds everything and runs the tests that look at it; the others run the rest meanwhile."
     for item in items:
