@@ -55,7 +55,7 @@ endif
 	@python -m fer_research.pipeline.cli results
 
 test: data ## run all tests (ARGS goes to pytest: ARGS="-k packaging", ARGS="-m slow")
-	python -m pytest -n 2 --dist loadgroup $(ARGS)
+	python -m pytest $(ARGS)
 
 lab: setup ## open the notebooks in JupyterLab, on this machine only (ARGS goes to it: ARGS=--no-browser)
 	JUPYTER_CONFIG_DIR="$(CURDIR)/.jupyter" PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" jupyter lab $(ARGS)

@@ -119,11 +119,11 @@ def copy_tree(folder: Path, commit: bool = True) -> Clone:
     return clone
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    "With several workers (`-n 2 --dist loadgroup`), one of them rebuilds everything and runs the tests that look at it; the others run the rest meanwhile."
+    "Marks the tests that wait for `reproduced`, so that the others can run meanwhile."
     for item in items:
-        if "reproduced" in item.fixturenames: item.add_marker(pytest.mark.xdist_group("reproduced"))
+        if "reproduced" in item.fixturenames: item.add_marker(pytest.mark.rebuilt)
 
 
 @pytest.fixture(scope="session")
