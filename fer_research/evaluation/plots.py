@@ -92,8 +92,8 @@ def curves_plot(
     with sns.axes_style("ticks"): figure, panels = plt.subplots(1, len(lines), figsize=(4.5 * len(lines), 3.4), layout="constrained", squeeze=False)
     for ax, (measure, columns) in zip(panels[0], lines.items(), strict=True):
         for side, column in columns.items():
-            sns.lineplot(x=steps.to_numpy(), y=history[column].to_numpy(), ax=ax, **looks[side], label=side)
-        ax.set(xlabel=by, ylabel={"loss": "loss (nats)", "accuracy": "accuracy (fraction)"}.get(measure, measure.replace("_", " ")))
+            sns.lineplot(x=steps.to_numpy(), y=history[column].to_numpy(), ax=ax, **looks[side], label=side, marker="o" if len(history) < 5 else None)
+        ax.set(xlabel=by, ylabel={"loss": "loss (nats)", "accuracy": "accuracy (fraction)", "f1": "macro F1"}.get(measure, measure.replace("_", " ")))
         ax.xaxis.get_major_locator().set_params(integer=True)
     return figure
 

@@ -189,8 +189,10 @@ def slices_plot(
     size = 2.6 * columns, 2.4 * rows
     with sns.axes_style("ticks"): figure, panels = plt.subplots(rows, columns, figsize=size, layout="constrained", sharey=True, squeeze=False)
     for ax, (name, distribution) in zip(panels.flat, space.items(), strict=False):
-        _points(table, table[name], ax)
+        choices = getattr(distribution, "choices", ())
+        _points(table, table[name].map(choices.index) if choices else table[name], ax)
         ax.set(xlabel=name, xscale="log" if getattr(distribution, "log", False) else "linear")
+        if choices: ax.set(xticks=range(len(choices)), xticklabels=choices, xlim=(-0.5, len(choices) - 0.5))
     figure.supylabel(measure, size="medium")
     for ax in panels.flat[len(space) :]: ax.remove()
     return figure
