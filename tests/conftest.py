@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -119,11 +120,16 @@ def copy_tree(folder: Path, commit: bool = True) -> Clone:
     return clone
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--reproduced", type=Path, help="folder in which the first of several test processes runs all stages, for each of them")
+
+
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    "Marks the tests that wait for `reproduced`, so that the others can run meanwhile."
+    "Marks the tests that wait for `reproduced`, and lets the others run first."
     for item in items:
         if "reproduced" in item.fixturenames: item.add_marker(pytest.mark.rebuilt)
+    items.sort(key=lambda item: "reproduced" in item.fixturenames)
 
 
 @pytest.fixture(scope="session")
@@ -135,15 +141,20 @@ def clone(tmp_path_factory) -> Clone:
 
 
 @pytest.fixture(scope="session")
-def reproduced(clone, tmp_path_factory) -> Clone:
+def reproduced(clone, request, tmp_path_factory) -> Clone:
     "A clone in which all stages ran, watched. Look at it; write only in a copy of it."
-    folder = tmp_path_factory.mktemp("reproduced")
-    (folder / "audit").mkdir()
-    (folder / "audit" / "sitecustomize.py").write_text(AUDIT)
-    made = clone.copy(folder)
-    made.dvc("repro", PYTHONPATH=str(folder / "audit"), AUDIT_LOG=str(folder / "log"), AUDIT_ORIGINAL=str(ROOT / "fer_research"))
-    lines = (folder / "log").read_text().splitlines()
-    return Clone(made.root, tuple(dict.fromkeys(Opened(*line.split("\t")) for line in lines)))
+    folder = request.config.getoption("reproduced") or tmp_path_factory.mktemp("reproduced")
+    folder.mkdir(parents=True, exist_ok=True)
+    made = Clone(folder / "clone")
+    with FileLock(folder / "lock"):
+        if not made.root.exists():
+            clone.copy(folder)
+            (folder / "audit").mkdir()
+            (folder / "audit" / "sitecustomize.py").write_text(AUDIT)
+            made.dvc("repro", PYTHONPATH=str(folder / "audit"), AUDIT_LOG=str(folder / "log"), AUDIT_ORIGINAL=str(ROOT / "fer_research"))
+            (folder / "log").rename(folder / "opened")
+    if not (folder / "opened").exists(): pytest.fail("`dvc repro` failed in another test process")
+    return Clone(made.root, tuple(dict.fromkeys(Opened(*line.split("\t")) for line in (folder / "opened").read_text().splitlines())))
 
 
 @pytest.fixture

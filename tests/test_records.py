@@ -1,6 +1,7 @@
 "Runs are recorded when they are finished, without a word about whose machine it was; README shows what is recorded."
 import json
 import platform
+import sys
 
 from conftest import ROOT
 
@@ -24,6 +25,14 @@ def test_an_unfinished_run_is_not(done):
     refused = done.cli("record", "trial", "--study", "fer_boosting", check=False)
     assert refused.returncode == 2 and "not finished" in refused.stderr and "fer_boosting_fit@pca" in refused.stderr
     assert not (done.root / "records" / "trial").exists()
+
+
+def test_a_part_of_a_run_is_recorded_without_the_rest(done):
+    done.edit(fer_boosting__variants__pca__classifier__rounds=7)
+    done.cli("record", "trial", "--study", "fer_boosting", "--partial")
+    kept, there = ({path.name for path in (root / "results" / "fer_boosting").iterdir()} for root in (done.root / "records" / "trial" / "fer_boosting", done.root))
+    assert there - kept == {"pca"}
+    assert "| fer_boosting | logistic |" in done.run(sys.executable, "-c", "from fer_research.pipeline.records import *; print(records_markdown())").stdout
 
 
 def test_the_address_of_a_cluster_is_not_recorded(work):

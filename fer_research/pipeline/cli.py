@@ -109,12 +109,13 @@ def results(
 def record(
     name: Annotated[str, typer.Argument(help="What to call it, such as fer6-standin.")],
     study: Annotated[str, typer.Option(help="Study to record, such as fer_boosting.")],
+    partial: Annotated[bool, typer.Option("--partial", help="Leave out the stages that have not run on these data.")] = False,
 ):
     """Keep a finished run in records/: results, parameters, lock file, data source, machine and wall times.
 
     Example: `fer-research record fer6-standin --study fer_boosting`"""
     from fer_research.pipeline.records import record as keep
-    typer.echo(keep(name, study).relative_to(repo_root()))
+    typer.echo(keep(name, study, partial=partial).relative_to(repo_root()))
 
 # %% ../../nbs/pipeline/cli.ipynb #55e42bc7
 @data_app.command()

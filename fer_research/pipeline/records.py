@@ -58,29 +58,43 @@ def record(
     name: str,   # of the record, such as "fer6-standin"
     study: str,  # such as "fer_boosting"
     root: Path | None = None,  # the repository by default
+    partial: bool = False,  # whether stages that have not run may be left out
 ) -> Path:  # records/NAME/STUDY
-    "Keep a finished run of a study; `InputError` where it is not finished."
+    "Keep a finished run of a study, or of a part of it; `InputError` where it is not finished."
     root = root or repo_root()
     if not re.fullmatch(r"\w[\w-]*", name, re.ASCII): raise InputError(f"{name!r}: a record's name has letters, digits, - and _ only")
     params = read_params(root / "params.yaml")
     if params.get("compute", LOCAL) != LOCAL:
         raise InputError("params.yaml: compute: it tells whose machines they are; write {engine: local} before you record, which re-runs nothing")
-    status = json.loads(_dvc(root, "status", "--json", *stages_of(study, root)))
-    if status: raise InputError(f"{study}: not finished, `dvc repro` still has to run {', '.join(status)}")
+    stages = stages_of(study, root)
+    unfinished = json.loads(_dvc(root, "status", "--json", *stages))
+    if unfinished and not partial: raise InputError(f"{study}: not finished, `dvc repro` still has to run {', '.join(unfinished)}; --partial leaves them out")
+    if len(unfinished) == len(stages): raise InputError(f"{study}: none of its stages has run on what is in data/")
     dataset = params[study]["common"]["dataset"]
     target = root / "records" / name / study
     fresh = target.with_name(f".{study}.new")
     shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(root / "results" / study, fresh / "results" / study)
+    for path in _results_of(set(stages) - set(unfinished), root): shutil.copytree(root / path, fresh / path)
     for file in ("params.yaml", "dvc.lock"): shutil.copyfile(root / file, fresh / file)
     write_json(fresh / "source.json", {"dataset": dataset, **read_sources(root / "data")[dataset]})
     write_json(fresh / "machine.json", machine())
     write_csv(fresh / "times.csv", _last_times(root, study))
-    kept = only_results(results_table(study, variant_names(params, study), root))
-    write_csv(fresh / "paired_tests.csv", paired_tests(study, kept["variant"].tolist(), root))
+    write_csv(fresh / "paired_tests.csv", paired_tests(study, _results_table(fresh, study)["variant"].tolist(), root))
     shutil.rmtree(target, ignore_errors=True)
     fresh.rename(target)
     return target
+
+
+def _results_of(stages: set[str], root: Path) -> list[str]:
+    "Folders below results/ that some stages wrote."
+    locked = YAML(typ="safe").load(root / "dvc.lock")["stages"]
+    return [out["path"] for stage in stages for out in locked[stage].get("outs", []) if out["path"].startswith("results/")]
+
+
+def _results_table(folder: Path, study: str) -> pd.DataFrame:
+    "What `results_table` gives of a record, without checks of the pipeline."
+    variants = variant_names(YAML(typ="safe").load(folder / "params.yaml"), study)
+    return only_results(results_table(study, [name for name in variants if (folder / "results" / study / name).exists()], folder))
 
 
 def _last_times(root: Path, study: str) -> pd.DataFrame:
@@ -103,8 +117,7 @@ def _recorded(
     folder: Path,  # of one study in a record
 ) -> pd.DataFrame:
     "What `beside_published` gives of it."
-    variants = variant_names(YAML(typ="safe").load(folder / "params.yaml"), folder.name)
-    return beside_published(only_results(results_table(folder.name, variants, folder)), _source(folder)["origin"])
+    return beside_published(_results_table(folder, folder.name), _source(folder)["origin"])
 
 
 def _source(folder: Path) -> dict:
@@ -120,7 +133,15 @@ def record_markdown(
     source = _source(folder)
     kind = {"real": "the real data set", "standin": "a stand-in of real pictures", "sample": "the drawn sample"}[source["origin"]]
     title = f"`{name}`: {sum(source['counts'].values()):,} images, {kind}" + (f" ({source['title']})" if source.get("title") else "")
-    return as_markdown(_recorded(folder), title)
+    return as_markdown(_recorded(folder), title) + "".join(_ablation_markdown(path) for path in sorted(folder.glob("results/*/*/ablation.csv")))
+
+
+def _ablation_markdown(path: Path) -> str:
+    "What each step of a recipe gains, as a table."
+    interval = lambda value, low, high, form: "" if pd.isna(value) else f"{100 * value:{form}} ({100 * low:{form}} to {100 * high:{form}})"
+    rows = [[row.label, interval(row.value, row.low, row.high, ".1f"), interval(row.gain, row.gain_low, row.gain_high, "+.1f")] for row in pd.read_csv(path).itertuples()]
+    headings = ["recipe, each row with what stands above it", "validation accuracy, % (95 % interval)", "gain, points (95 % interval)"]
+    return f"\n{path.parts[-3]} {path.parts[-2]}: what each step of the recipe gains.\n\n{markdown_table(headings, rows)}\n"
 
 
 def records_markdown(
