@@ -139,7 +139,8 @@ def record_markdown(
 def _ablation_markdown(path: Path) -> str:
     "What each step of a recipe gains, as a table."
     interval = lambda value, low, high, form: "" if pd.isna(value) else f"{100 * value:{form}} ({100 * low:{form}} to {100 * high:{form}})"
-    rows = [[row.label, interval(row.value, row.low, row.high, ".1f"), interval(row.gain, row.gain_low, row.gain_high, "+.1f")] for row in pd.read_csv(path).itertuples()]
+    rows = [[row.label, interval(row.value, row.low, row.high, ".1f"), interval(row.gain, row.gain_low, row.gain_high, "+.1f")]
+            for row in pd.read_csv(path).itertuples()]
     headings = ["recipe, each row with what stands above it", "validation accuracy, % (95 % interval)", "gain, points (95 % interval)"]
     return f"\n{path.parts[-3]} {path.parts[-2]}: what each step of the recipe gains.\n\n{markdown_table(headings, rows)}\n"
 
