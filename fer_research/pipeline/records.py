@@ -66,15 +66,14 @@ def record(
     params = read_params(root / "params.yaml")
     if params.get("compute", LOCAL) != LOCAL:
         raise InputError("params.yaml: compute: it tells whose machines they are; write {engine: local} before you record, which re-runs nothing")
-    stages = stages_of(study, root)
-    unfinished = json.loads(_dvc(root, "status", "--json", *stages))
-    if unfinished and not partial: raise InputError(f"{study}: not finished, `dvc repro` still has to run {', '.join(unfinished)}; --partial leaves them out")
-    if len(unfinished) == len(stages): raise InputError(f"{study}: none of its stages has run on what is in data/")
+    finished = _finished(study, root, partial)
     dataset = params[study]["common"]["dataset"]
     target = root / "records" / name / study
     fresh = target.with_name(f".{study}.new")
     shutil.rmtree(fresh, ignore_errors=True)
-    for path in _results_of(set(stages) - set(unfinished), root): shutil.copytree(root / path, fresh / path)
+    for path in _results_of(finished, root):
+        (fresh / path).parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if (root / path).is_dir() else shutil.copyfile)(root / path, fresh / path)
     for file in ("params.yaml", "dvc.lock"): shutil.copyfile(root / file, fresh / file)
     write_json(fresh / "source.json", {"dataset": dataset, **read_sources(root / "data")[dataset]})
     write_json(fresh / "machine.json", machine())
@@ -85,8 +84,17 @@ def record(
     return target
 
 
-def _results_of(stages: set[str], root: Path) -> list[str]:
-    "Folders below results/ that some stages wrote."
+def _finished(study: str, root: Path, partial: bool) -> list[str]:
+    "The study's stages that DVC would not run again."
+    stages = stages_of(study, root)
+    unfinished = json.loads(_dvc(root, "status", "--json", *stages))
+    if unfinished and not partial: raise InputError(f"{study}: not finished, `dvc repro` still has to run {', '.join(unfinished)}; --partial leaves them out")
+    if len(unfinished) == len(stages): raise InputError(f"{study}: none of its stages has run on what is in data/")
+    return [name for name in stages if name not in unfinished]
+
+
+def _results_of(stages: list[str], root: Path) -> list[str]:
+    "Files and folders below results/ that some stages wrote."
     locked = YAML(typ="safe").load(root / "dvc.lock")["stages"]
     return [out["path"] for stage in stages for out in locked[stage].get("outs", []) if out["path"].startswith("results/")]
 
@@ -94,11 +102,11 @@ def _results_of(stages: set[str], root: Path) -> list[str]:
 def _results_table(folder: Path, study: str) -> pd.DataFrame:
     "What `results_table` gives of a record, without checks of the pipeline."
     variants = variant_names(YAML(typ="safe").load(folder / "params.yaml"), study)
-    return only_results(results_table(study, [name for name in variants if (folder / "results" / study / name).exists()], folder))
+    return only_results(results_table(study, [name for name in variants if (folder / "results" / study / name / "metrics.json").exists()], folder))
 
 
 def _last_times(root: Path, study: str) -> pd.DataFrame:
-    "Wall time of the last run of each step of a study, in seconds."
+    "Wall time of the last run of each step of a study, in seconds; of one that was stopped and went on, since then."
     path = root / "outputs" / "times.csv"
     if not path.exists(): return pd.DataFrame(columns=["step", "variant", "seconds"])
     times = pd.read_csv(path, keep_default_na=False)
