@@ -105,7 +105,7 @@ class Clone:
         yaml.dump(params, path)
 
 
-def copy_tree(folder: Path, commit: bool = True) -> Clone:
+def copy_tree(folder: Path) -> Clone:
     "The working tree in a new repository: what is in git, with its changes, and what is about to be."
     listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode: pytest.skip("not a git checkout")

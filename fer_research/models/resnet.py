@@ -22,7 +22,7 @@ class Block(nn.Module):
         self.first = nn.Sequential(nn.BatchNorm2d(inputs), nn.ReLU())
         self.path = nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(),
                                   nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False))
-        self.around = None if inputs == outputs and stride == 1 else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+        self.around = None if inputs == outputs and stride == 1 else nn.Sequential(nn.AvgPool2d(1, stride), nn.Conv2d(inputs, outputs, 1, bias=False))
 
     def forward(
         self,
