@@ -40,7 +40,7 @@ AGAIN = ["prepare@fer6", *(f"fer_boosting_{name}" for name in (
     "fit@pca", "heads@efficientnet_lite0", "adjust@efficientnet_lite0_adjusted", "vote@efficientnet_lite0_pca_vote", "analyse@efficientnet_lite0", "vit@vit_base_patch16")), *(f"fer_elm_{name}" for name in (
     "codes@vqvae", "nine@sound", "readings@one_hot", "controls@vqvae", "patches@patches", "code_patches@code_patches")), *(f"kana_mlp_{name}" for name in (
     "split@sound", "rivals@sound", "one_at_a_time@m1_published", "search@m3", "perceptrons@sound", "best@resnet", "report@sound")), *(f"fer_transfer_{name}" for name in (
-    "split@sound", "inputs", "search@resnet", "crossval@vgg", "final@inception_published", "best@resnet", "ablation@resnet", "report@sound")), *(f"polymnist_{name}" for name in (
+    "split@sound", "inputs", "rivals@sound", "search@resnet", "crossval@vgg", "final@inception_published", "best@resnet", "ablation@resnet", "report@sound")), *(f"polymnist_{name}" for name in (
     "split@sound", "networks@published", "best@resnet_backgrounds", "transfer@resnet", "report@sound")), "comparison"]
 
 

@@ -238,7 +238,7 @@ class Vit(Strict):
 ELMS = tuple(f"elm_{weights}_{readout}" for weights in ("gaussian", "binary") for readout in ("none", "ridge", "lasso", "elasticnet"))
 NINE = ("mlp", *ELMS)  # the models of fer_elm's source
 READERS = ("elm", "logistic", "lightgbm")  # the classifiers of a reading of codes
-RIVALS = ("majority", "neighbours", "logistic")  # the models of kana_mlp that are no networks
+RIVALS = ("majority", "neighbours", "logistic")  # the models of a study that are no networks
 FIVE = ("m0", "m1", "m2", "m3", "m4")            # its source's perceptrons
 SIX = ("cnn_1", "cnn_2", "dense_64", "dense_128", "linear", "linear_augmented")  # the models of polymnist's source
 MADE: dict[str, Callable[[str], list[str]]] = {  # section -> the variants that an entry makes
@@ -698,6 +698,7 @@ class FerTransfer(Strict):
     "Section `fer_transfer`."
     common: Common
     split: dict[str, Cut]
+    rivals: dict[str, Rivals]
     search: dict[str, Families]
     crossval: dict[str, Folds]
     final: dict[str, Runs]
@@ -707,13 +708,13 @@ class FerTransfer(Strict):
 
     @model_validator(mode="after")
     def _refer(self):
-        for section in ("search", "crossval", "final", "best", "ablation", "report"): _known_keys(section, "split", getattr(self, section), self.split)
+        for section in ("rivals", "search", "crossval", "final", "best", "ablation", "report"): _known_keys(section, "split", getattr(self, section), self.split)
         _known_keys("crossval", "search", self.crossval, self.search)
         _known_keys("final", "crossval", {key: entry for key, entry in self.final.items() if entry.crossval}, self.crossval)
         for key, entry in self.crossval.items(): self._same_split(f"crossval.{key}", entry, self.search[entry.search])
         for key, entry in self.final.items():
             if entry.crossval: self._same_split(f"final.{key}", entry, self.crossval[entry.crossval])
-        _check_reports(self, ("final", "best"))
+        _check_reports(self, ("rivals", "final", "best"))
         return self
 
     def _same_split(self, path: str, entry: Whole, before: Whole) -> None:
