@@ -26,7 +26,7 @@ FOLLOWS = re.compile(r"(right|confused_\d|count_\d|percent_\d)$")  # in per_clas
 
 # Codes, perceptrons and what reads digits come from networks that are trained on the machine: another processor rounds otherwise and ends with another codebook, or stops in
 # another epoch, so that only the form of what is made of them can be the same elsewhere. On one machine it is the same to the byte, as test_pipeline.py sees.
-RETRAINED = re.compile(r"fer_elm[/.](?!patches)|kana_mlp[/.](?!majority|neighbours|logistic)|kana_mlp_report|(polymnist|fer_transfer)(_[a-z]+)?[/.]")
+RETRAINED = re.compile(r"fer_elm[/.](?!patches)|(kana_mlp|fer_transfer)[/.](?!majority|neighbours|logistic)|kana_mlp_report|fer_transfer_[a-z]+[/.]|polymnist(_[a-z]+)?[/.]")
 
 
 def git(*arguments: str) -> subprocess.CompletedProcess:
