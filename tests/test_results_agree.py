@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNTS = re.compile(r"(^|[._])(n|count|counts|support|images|unreadable|duplicates|classes|parameters)([._]|$)")  # exact
-P_VALUES = re.compile(r"(^|[._])p(_value)?$")  # only in [0, 1]: a few changed answers move them far
+P_VALUES = re.compile(r"(^|[._])p(_value|_holm)?$")  # only in [0, 1]: a few changed answers move them far, and Holm's correction goes by the p of all pairs
 ABSOLUTE = 0.02  # fractions, and numbers below 1
 RELATIVE = 0.05  # numbers above 1: losses, epochs
 PER_CLASS = 0.1  # precision and recall of one class, which may have only a dozen test images
