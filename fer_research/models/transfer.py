@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['FAMILIES', 'LEAST', 'METHODS', 'OPTIMISERS', 'FEW', 'resizing', 'Resized', 'Branches', 'build', 'depth', 'augmented',
-           'batches', 'Training', 'since_best', 'said', 'fit', 'diverged', 'from_options', 'settle', 'fit_or_load',
+           'batches', 'Training', 'precision', 'since_best', 'said', 'fit', 'diverged', 'from_options', 'fit_or_load',
            'take_weights', 'whole']
 
 # %% ../../nbs/models/transfer.ipynb #bc9d6e1b
 import json, os, sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from sklearn.metrics import f1_score
 from ..core import InputError, atomic, progress, write_csv, write_npz
 from ..features.deep_keras import filled, published
 from ..features.weights import weights_file
-from .cnn import moved, one_thread
+from .cnn import moved
 from .heads import Part, scores
 
 # %% ../../nbs/models/transfer.ipynb #e6044114
@@ -139,8 +140,8 @@ def build(
     for layer in body.layers:
         if isinstance(layer, layers.BatchNormalization): layer.momentum = momentum
     seen = layers.Input((side, side, 1))
-    pixels = Resized(size, method)(seen) if size != side else seen
-    pixels = sys.modules[make.__module__].preprocess_input(layers.Concatenate()([pixels] * 3))
+    pixels = Resized(size, method, dtype="float32")(seen) if size != side else seen
+    pixels = sys.modules[make.__module__].preprocess_input(layers.Concatenate(dtype="float32")([pixels] * 3))
     whole = keras.Model(body.input, layers.Dense(classes, activation="softmax", dtype="float32")(_head(body, about)), name=version)
     return keras.Model(seen, whole(pixels))
 
@@ -197,10 +198,24 @@ class Training:
     epochs: int = 100         # at most
     patience: int = 6         # epochs without a better F1 after which to stop
     least: float = 0.001      # what counts as better
+    half: bool = False        # whether it is trained in half precision, where the device computes in it itself
 
 
 OPTIMISERS: dict[str, Callable[[float], keras.optimizers.Optimizer]] = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}
 FEW = 100  # steps for which building a graph takes longer than it saves
+
+
+@contextmanager
+def precision(
+    half: bool,  # whether half precision is asked for
+) -> Iterator[None]:
+    "Networks that are made meanwhile compute in half precision, where the device does so itself; their weights are whole."
+    import openvino
+    before, processor = keras.config.dtype_policy(), openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    there = "mixed_float16" if tf.config.list_physical_devices("GPU") else "mixed_bfloat16" if "BF16" in processor else "float32"
+    keras.config.set_dtype_policy(there if half else "float32")
+    try: yield
+    finally: keras.config.set_dtype_policy(before)
 
 
 def since_best(
@@ -242,30 +257,38 @@ def said(
 
 
 def fit(
-    network: keras.Model,  # of `build`; changed
+    network: Callable[[], keras.Model],  # makes a network of `build`, the same one each time
     train: Part,           # X: (n, side, side) uint8
     validation: Part,      # to stop by
     how: Training,
     seed: int,             # of the order and the moves
     state: str | Path,     # folder for the state after each epoch; the caller's to remove
-) -> pd.DataFrame:  # a row an epoch: epoch; loss (nats), accuracy and macro F1 of the training part while learning (train_) and of the validation part (val_)
-    "Train, or go on where an earlier run with the same `state` was stopped; the weights of the best epoch are left. `InputError` for an unknown optimiser."
+) -> tuple[keras.Model, pd.DataFrame]:  # the network of the best epoch, in full precision; a row an epoch: epoch; loss (nats), accuracy and macro F1 of the training part while learning (train_) and of the validation part (val_)
+    "Train, or go on where an earlier run with the same `state` was stopped. `InputError` for an unknown optimiser."
     if how.optimiser not in OPTIMISERS: raise InputError(f"optimiser {how.optimiser!r}: expected one of {', '.join(OPTIMISERS)}")
-    classes, last, best = network.output_shape[-1], Path(state) / "last.safetensors", Path(state) / "best.safetensors"
+    with precision(how.half): made = network()
+    classes, last, best = made.output_shape[-1], Path(state) / "last.safetensors", Path(state) / "best.safetensors"
     steps = -(-len(train.y) // how.batch)
-    network.compile(OPTIMISERS[how.optimiser](how.rate), "categorical_crossentropy", jit_compile=False, run_eagerly=steps * how.epochs < FEW,
-                    metrics=["accuracy", keras.metrics.F1Score("macro", name="f1")])
-    network.optimizer.build(network.trainable_variables)
-    history = _take(last, _everything(network)) if last.exists() else []
+    made.compile(OPTIMISERS[how.optimiser](how.rate), "categorical_crossentropy", jit_compile=False, run_eagerly=steps * how.epochs < FEW,
+                 metrics=["accuracy", keras.metrics.F1Score("macro", name="f1")])
+    made.optimizer.build(made.trainable_variables)
+    history = _take(last, _everything(made)) if last.exists() else []
     for epoch in progress(range(len(history), how.epochs), "training", how.epochs - len(history), "epoch"):
         if _over(history, how): break
-        done = network.fit(batches(train, how.batch, seed, epoch, how.augmented, classes), shuffle=False, verbose=0).history
-        proba = said(network, validation.X)
+        done = made.fit(batches(train, how.batch, seed, epoch, how.augmented, classes), shuffle=False, verbose=0).history
+        proba = said(made, validation.X)
         history.append({"epoch": epoch + 1, **{f"train_{name}": float(values[0]) for name, values in done.items()}, **_scores(proba, validation)})
-        if since_best([row["val_f1"] for row in history], how.least) == 0: _keep(best, network.variables)
-        if epoch + 1 < how.epochs: _keep(last, _everything(network), history)
-    if best.exists(): _take(best, network.variables)
-    return pd.DataFrame(history)
+        if since_best([row["val_f1"] for row in history], how.least) == 0: _keep(best, made.variables)
+        if epoch + 1 < how.epochs: _keep(last, _everything(made), history)
+    if best.exists(): _take(best, made.variables)
+    return _in_full(made, network) if how.half else made, pd.DataFrame(history)
+
+
+def _in_full(network: keras.Model, make: Callable[[], keras.Model]) -> keras.Model:
+    "The network in full precision."
+    made = make()
+    for variable, value in zip(made.variables, network.variables, strict=True): variable.assign(value)
+    return made
 
 
 def _over(history: list[dict], how: Training) -> bool:
@@ -292,6 +315,7 @@ def from_options(
     seed: int,         # of random weights
     weights: str = "imagenet",  # of `build`
     epochs: int = 100,  # at most
+    half: bool = False,  # of `Training`
     **fixed,           # further arguments of `build`
 ) -> tuple[Callable[[], keras.Model], Training]:  # makes the network; how it is trained
     "A network and its training; `InputError` for an option that neither has."
@@ -299,15 +323,9 @@ def from_options(
     known = {"version", "size", *mine(Branches), *mine(Training)}
     if unknown := options.keys() - known: raise InputError(f"options {', '.join(sorted(unknown))}: expected version, size, or those of Branches and Training")
     about = {name: options[name] for name in ("version", "size") if name in options}
-    return lambda: build(**about, weights=weights, seed=seed, branches=mine(Branches), **fixed), Training(**mine(Training), epochs=epochs)
+    return lambda: build(**about, weights=weights, seed=seed, branches=mine(Branches), **fixed), Training(**mine(Training), epochs=epochs, half=half)
 
 # %% ../../nbs/models/transfer.ipynb #990e6bb9
-def settle() -> None:
-    "One thread on a processor, for the same numbers every time; half precision on a GPU."
-    one_thread()
-    if tf.config.list_physical_devices("GPU"): keras.mixed_precision.set_global_policy("mixed_float16")
-
-
 def fit_or_load(
     folder: str | Path,       # where answers, history and weights are stored; the caller's to remove
     network: Callable[[], keras.Model],  # makes a network of `build`
@@ -320,8 +338,8 @@ def fit_or_load(
     folder = Path(folder)
     if not (folder / "answers.npz").exists():
         keras.utils.clear_session()
-        made = network()
-        write_csv(folder / "history.csv", fit(made, train, asked["validation"], how, seed, folder / "state"))
+        made, history = fit(network, train, asked["validation"], how, seed, folder / "state")
+        write_csv(folder / "history.csv", history)
         _keep(folder / "weights.safetensors", made.variables)
         write_npz(folder / "answers.npz", **{name: said(made, part.X) for name, part in asked.items()})
         for path in (folder / "state").glob("*"): path.unlink()
