@@ -65,21 +65,23 @@ def network(seed: int):
     return made
 
 
-def learn(path: Path, clock: Clock, make) -> dict:
-    "Some epochs of a small network, with augmentation; the mean accuracy at the end on faces as they are."
+def learn(path: Path, clock: Clock, make, half: bool = False) -> dict:
+    "Some epochs of a small network, with augmentation, perhaps in half precision; the mean accuracy at the end on faces as they are."
     import keras
+
+    from fer_research.models.transfer import precision
 
     X, y = drawn(FACES)
     reached = []
     for seed in range(SEED, SEED + TIMES):
-        made = network(seed)
+        with precision(half): made = network(seed)
         with clock("epochs"):
             for epoch in range(EPOCHS): made.fit(make(X, y, epoch), verbose=0)
         reached.append(made.evaluate(X[..., None].astype(np.float32), keras.utils.to_categorical(y, CLASSES), batch_size=1000, verbose=0)[1])
     return {"epochs": TIMES * EPOCHS, "accuracy": float(np.mean(reached))}
 
 
-source_epochs, ours_epochs = partial(learn, make=generated), partial(learn, make=together)
+source_epochs, ours_epochs = partial(learn, make=generated), partial(learn, make=together, half=True)
 
 
 def wait(path: Path, clock: Clock, make) -> dict:
@@ -108,10 +110,11 @@ source_wait, ours_wait = partial(wait, make=generated), partial(wait, make=toget
 
 def fold(number: int, folder: str) -> float:
     "A piece of work: VGG16 on a few faces."
+    from fer_research.models.cnn import one_thread
     from fer_research.models.heads import Part
-    from fer_research.models.transfer import Training, build, fit_or_load, settle
+    from fer_research.models.transfer import Training, build, fit_or_load
 
-    settle()
+    one_thread()
     X, y = drawn(2 * FEW)
     train, held = Part(X[:FEW], y[:FEW]), Part(X[FEW:], y[FEW:])
     make, how = partial(build, "VGG16", "random", number), Training(batch=32, epochs=2)

@@ -166,8 +166,7 @@ def augmented(
     shift: float = 0.1,  # greatest shift, as a share of a side
 ) -> tf.Tensor:  # as `faces`
     "Every face mirrored or not, and by an affine map of its own."
-    heads = tf.random.stateless_uniform((tf.shape(faces)[0], 1, 1, 1), tf.cast(seed, tf.int64) + 1) < 0.5
-    return moved(tf.where(heads, faces[:, :, ::-1], faces), seed, turn, zoom, shift)
+    return moved(faces, seed, turn, zoom, shift, mirror=True)
 
 # %% ../../nbs/models/transfer.ipynb #c42f1aca
 def batches(

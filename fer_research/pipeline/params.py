@@ -641,6 +641,7 @@ class Whole(Strict):
     weights: str               # "imagenet", "random" or the path of a file
     epochs: Count              # at most
     images: Count | None = None  # how many to learn from, for a check of the pipeline; all without it
+    half: bool                 # whether it is trained in half precision, where the device computes in it itself
 
 
 class Families(Whole):
