@@ -709,7 +709,8 @@ class FerTransfer(Strict):
 
     @model_validator(mode="after")
     def _refer(self):
-        for section in ("rivals", "search", "crossval", "final", "best", "ablation", "report"): _known_keys(section, "split", getattr(self, section), self.split)
+        sections = ("rivals", "search", "crossval", "final", "best", "ablation", "report")
+        for section in sections: _known_keys(section, "split", getattr(self, section), self.split)
         _known_keys("crossval", "search", self.crossval, self.search)
         _known_keys("final", "crossval", {key: entry for key, entry in self.final.items() if entry.crossval}, self.crossval)
         for key, entry in self.crossval.items(): self._same_split(f"crossval.{key}", entry, self.search[entry.search])
