@@ -262,7 +262,7 @@ def fit(
     how: Training,
     seed: int,             # of the order and the moves
     state: str | Path,     # folder for the state after each epoch; the caller's to remove
-) -> tuple[keras.Model, pd.DataFrame]:  # that of the best epoch, in full precision; epoch, loss (nats), accuracy, macro F1 of training (train_) and validation (val_)
+) -> tuple[keras.Model, pd.DataFrame]:  # of the best epoch, in full precision; epoch, loss (nats), accuracy, macro F1 of both parts (train_, val_)
     "Train, or go on where an earlier run with the same `state` was stopped. `InputError` for an unknown optimiser."
     if how.optimiser not in OPTIMISERS: raise InputError(f"optimiser {how.optimiser!r}: expected one of {', '.join(OPTIMISERS)}")
     with precision(how.half): made = network()
