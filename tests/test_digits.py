@@ -235,7 +235,7 @@ def test_a_seed_out_of_range_is_refused(seed, tmp_path):
 
 
 def test_an_interrupted_run_leaves_nothing_and_keeps_what_was_there(tmp_path):
-    save(tmp_path / "mine.npz", images=IMAGES, labels=LABELS)
+    save(tmp_path / "mine.npz", images=np.tile(IMAGES, (8, 1, 1)), labels=np.tile(LABELS, 8))  # many: what is interrupted is not nearly finished
     (tmp_path / "out.zip").write_text("the old one")
     process = subprocess.Popen([sys.executable, "-m", "fer_research.pipeline.cli", "data", "polymnist", "--digits", "mine.npz", "--out", "out.zip"],
                                cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -3,12 +3,14 @@ import json
 import os
 import re
 import shutil
+import socket
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import nbformat
@@ -120,8 +122,11 @@ def with_outputs(path: Path) -> nbformat.NotebookNode:
 # --- the server -----------------------------------------------------------------------------------------------------
 
 def test_it_listens_on_this_machine_only(lab):
-    sockets = [s for process in [lab.server, *lab.server.children(recursive=True)] for s in process.net_connections("inet") if s.status == psutil.CONN_LISTEN]
-    assert sockets and {socket.laddr.ip for socket in sockets} == {"127.0.0.1"}
+    port = urlsplit(lab.url).port
+    with socket.create_connection(("127.0.0.1", port), PATIENCE): pass
+    addresses = {address.address for interface in psutil.net_if_addrs().values() for address in interface if address.family == socket.AF_INET}
+    for address in {*addresses, "127.0.0.2"} - {"127.0.0.1"}:  # 127.0.0.2 reaches, where there is no other, a server that listens everywhere
+        with pytest.raises(OSError): socket.create_connection((address, port), PATIENCE)
 
 
 @pytest.mark.parametrize("path", ["api/contents", "api/kernels", "api/terminals"])
