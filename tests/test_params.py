@@ -54,7 +54,7 @@ def refused(work, monkeypatch):
     ("kana_mlp.perceptrons.sound.models.m0.engine", "jax", ["'jax'", "'numpy' or 'torch'"]),
     ("kana_mlp.best.m5.recipe.epoch", 3, ["'epoch'", "'epochs'"]),
     ("fer_transfer.final.vgg", {"crossval": "vgg", "options": {"version": "VGG16"}, "split": "sound", "weights": "random", "grouped": True, "validation": 0.1,
-                                "runs": 2, "epochs": 1, "images": 200, "report": "first"}, ["either crossval or options"]),
+                                "runs": 2, "epochs": 1, "images": 200, "half": False, "report": "first"}, ["either crossval or options"]),
     ("fer_transfer.search.vgg.space", {"colour": ["red"]}, ["'colour'", "'version'"]),
     ("fer_transfer.crossval.vgg.folds", 1, ["1", "greater than or equal to 2"]),
     ("polymnist.best.resnet.backgrounds", 1.5, ["1.5", "less than or equal to 1"]),
