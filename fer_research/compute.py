@@ -48,7 +48,8 @@ def parallel_map(
     tasks, asked = list(tasks), _asked()
     if tasks and asked != LOCAL: return _on_cluster(function, tasks, asked, desc, unit)
     with parallel_config(backend="loky", inner_max_num_threads=1, idle_worker_timeout=5, initializer=_end_with, initargs=(os.getpid(),)):
-        results = Parallel(n_jobs=min(workers or cpu_count(), max(len(tasks), 1)), return_as="generator")(delayed(function)(task) for task in tasks)
+        workers = max(min(workers or cpu_count(), len(tasks)), 1)  # joblib starts no process where there is one job only
+        results = Parallel(n_jobs=max(workers, 2), pre_dispatch=workers, return_as="generator")(delayed(function)(task) for task in tasks)
         return list(progress(results, desc, len(tasks), unit))
 
 
@@ -90,14 +91,14 @@ def _kept(path: Path) -> dict:
     return json.loads(arrays.pop("json").item()) | arrays
 
 # %% ../nbs/compute.ipynb #c0a1e006
-_LIBRARIES = ("OMP", "OPENBLAS", "MKL", "BLIS", "VECLIB_MAXIMUM", "NUMBA", "NUMEXPR")  # whose threads are limited, as joblib does
+_THREADS = ("OMP_NUM", "OPENBLAS_NUM", "MKL_NUM", "BLIS_NUM", "VECLIB_MAXIMUM", "NUMBA_NUM", "NUMEXPR_NUM")  # variables that joblib limits
 _SETTINGS = ("FER_RESEARCH_", "KERAS_", "MPL", "PYTHON", "TF_")  # variables that begin like this go along
 
 
 def _start() -> dict[str, Any]:
     "How a process starts that computes what this one would: arguments of `Popen`."
     settings = {name: value for name, value in os.environ.items() if name.startswith(_SETTINGS)}
-    settings |= {f"{library}_NUM_THREADS": "1" for library in _LIBRARIES}
+    settings |= {f"{limited}_THREADS": "1" for limited in _THREADS}
     settings |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), VARIABLE: json.dumps(LOCAL)}
     return {"args": [sys.executable, "-c", "from fer_research.compute import _answer; _answer()"], "cwd": os.getcwd(), "env": settings}
 

@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import dask
@@ -79,11 +80,25 @@ def numbers(seed: int) -> tuple[bytes, str, set[int]]:
     return b"".join(factor.tobytes() for factor in factors), os.getcwd(), {library["num_threads"] for library in threadpool_info()}
 
 
-def test_numbers_are_those_of_one_machine(cluster, monkeypatch):
-    here = parallel_map(numbers, range(3))
+@pytest.mark.parametrize("tasks", [1, 3])
+def test_numbers_are_those_of_one_machine(tasks, cluster, monkeypatch):
+    here = parallel_map(numbers, range(tasks))
     ask(monkeypatch, cluster.scheduler_address)
-    assert parallel_map(numbers, range(3)) == here
-    assert [one[-1] for one in here] == [{1}] * 3
+    assert parallel_map(numbers, range(tasks)) == here
+    assert [one[-1] for one in here] == [{1}] * tasks
+
+
+@pytest.mark.parametrize(("tasks", "workers"), [(1, None), (3, 1)])
+def test_one_process_is_another_one_too(tasks, workers):
+    processes = parallel_map(process, range(tasks), workers)
+    assert os.getpid() not in {number for number, _, _ in processes} and all(end <= begin for (_, _, end), (_, begin, _) in pairwise(processes)), "at the same time"
+
+
+def process(_: int) -> tuple[int, float, float]:
+    "The process that computes, and when it began and ended."
+    begin = time.monotonic()
+    time.sleep(0.2)
+    return os.getpid(), begin, time.monotonic()
 
 
 def waiting(task: tuple[Path, int]) -> int:
