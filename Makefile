@@ -2,6 +2,7 @@
 VENV   ?= .venv
 PYTHON ?= $(shell for p in python3.11 python3; do $$p -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && echo $$p && break; done)
 STUDY  ?=
+JOBS   ?= 2
 FER6   ?=
 ARGS   ?=
 
@@ -22,13 +23,14 @@ STUDIES    := $(filter-out datasets,$(notdir $(patsubst %/,%,$(wildcard nbs/stud
 ifneq ($(filter-out $(STUDIES),$(STUDY)),)
 $(error STUDY=$(STUDY) is unknown; the studies are: $(STUDIES))
 endif
+APART      := $(patsubst %,repro-%,$(filter-out comparison,$(STUDIES)))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup data repro test lab docs bench sample lock readme export clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
-	@echo 'Variables: VENV=$(VENV), PYTHON=a Python 3.11, STUDY=one of: $(STUDIES)'
+	@echo 'Variables: VENV=$(VENV), PYTHON=a Python 3.11, JOBS=$(JOBS), STUDY=one of: $(STUDIES)'
 
 $(LOCKED):
 	@[ -x $(BIN)/python ] || [ -n "$(PYTHON)" ] || { echo 'Python 3.11 is needed; where it has another name: make setup PYTHON=NAME' >&2; exit 1; }
@@ -45,14 +47,24 @@ setup: $(LOCKED) $(EDITABLE) ## install the locked requirements into VENV, once
 data: setup
 	@dvc status --quiet data.dvc || dvc pull data.dvc
 
-repro: data ## rebuild all results, or those of STUDY, and print them
+repro: data ## rebuild all results, JOBS studies at a time, or those of STUDY, and print them
 ifeq ($(STUDY),)
-	dvc repro
+	@$(MAKE) --no-print-directory --jobs=$(JOBS) all-stages
 else
-	@stages=$$(dvc stage list --name-only | grep -E '^$(STUDY)(_|$$)') || { echo 'dvc.yaml has no stage of $(STUDY)' >&2; exit 2; }; \
-	dvc repro $$stages
+	dvc repro --glob '$(STUDY)*'
 endif
 	@python -m fer_research.pipeline.cli results
+
+# What `dvc repro` alone does one stage after the other. No two studies write to one place; what they share is made before.
+.PHONY: all-stages shared-stages $(APART)
+all-stages: $(APART)
+	dvc repro
+
+$(APART): repro-%: shared-stages
+	@dvc --wait-for-lock repro --single-item --glob '$*_*'
+
+shared-stages:
+	dvc repro strip prepare
 
 test: data ## run all tests (ARGS goes to pytest: ARGS="-k packaging", ARGS="-m slow")
 	python -m pytest $(ARGS)

@@ -14,6 +14,8 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTSIDE = ("GIT_", "DVC_", "PYTHON", "JUPYTER", "IPYTHON", "MPL", "MATPLOTLIB", "FER_RESEARCH")  # what could reach in from the terminal that runs the tests
+LARGE = 100_000  # bytes
+os.environ |= {"OMP_WAIT_POLICY": "passive", "OPENBLAS_THREAD_TIMEOUT": "4"}  # before NumPy is imported: tests run beside each other, and a waiting thread would take the core of a working one
 AUDIT = '''
 "Logs each file that a stage's processes open: stage, process, r or w, path."
 import os, sys
@@ -79,11 +81,12 @@ class Clone:
         return self.run(sys.executable, "-m", "fer_research.pipeline.cli", *arguments, **options)
 
     def copy(self, folder: Path) -> "Clone":
-        "The clone once more, with everything that was made in it; DVC's cache, which nobody writes over, is shared."
-        cache = self.root / ".dvc" / "cache"
+        "The clone once more, with everything that was made in it. Large outputs and DVC's cache are shared: who changes one of them writes a new file."
+        shared = self.root / ".dvc" / "cache", self.root / "outputs"
 
         def copied(source: str, target: str) -> str:
-            return os.link(source, target) if cache in Path(source).parents else shutil.copy2(source, target)
+            link = any(folder in Path(source).parents for folder in shared) and Path(source).stat().st_size > LARGE
+            return os.link(source, target) if link else shutil.copy2(source, target)
         return Clone(shutil.copytree(self.root, folder / "clone", symlinks=True, copy_function=copied))
 
     def listing(self, *below: str) -> dict[str, str]:
@@ -151,9 +154,9 @@ def reproduced(clone, request, tmp_path_factory) -> Clone:
             clone.copy(folder)
             (folder / "audit").mkdir()
             (folder / "audit" / "sitecustomize.py").write_text(AUDIT)
-            made.dvc("repro", PYTHONPATH=str(folder / "audit"), AUDIT_LOG=str(folder / "log"), AUDIT_ORIGINAL=str(ROOT / "fer_research"))
+            made.run("make", "--jobs=2", "all-stages", f"VENV={sys.prefix}", PYTHONPATH=str(folder / "audit"), AUDIT_LOG=str(folder / "log"), AUDIT_ORIGINAL=str(ROOT / "fer_research"))
             (folder / "log").rename(folder / "opened")
-    if not (folder / "opened").exists(): pytest.fail("`dvc repro` failed in another test process")
+    if not (folder / "opened").exists(): pytest.fail("`make all-stages` failed in another test process")
     return Clone(made.root, tuple(dict.fromkeys(Opened(*line.split("\t")) for line in (folder / "opened").read_text().splitlines())))
 
 

@@ -75,6 +75,7 @@ ENVIRONMENT = {
     "PYTHONHASHSEED": "0", "PYTHONSTARTUP": "", "MPLBACKEND": "module://matplotlib_inline.backend_inline",
     "MATPLOTLIBRC": str(Path(matplotlib.get_data_path(), "matplotlibrc")),  # matplotlib's defaults, whatever the user has
     **{f"{library}_NUM_THREADS": THREADS for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB_MAXIMUM")},
+    "OMP_WAIT_POLICY": "passive", "OPENBLAS_THREAD_TIMEOUT": "4",  # threads without work sleep: one that looks around for some takes the core from who has it
 }
 
 # %% ../../nbs/pipeline/runner.ipynb #4eda88e9
