@@ -81,12 +81,13 @@ class Clone:
         return self.run(sys.executable, "-m", "fer_research.pipeline.cli", *arguments, **options)
 
     def copy(self, folder: Path) -> "Clone":
-        "The clone once more, with everything that was made in it. Large outputs and DVC's cache are shared: who changes one of them writes a new file."
-        shared = self.root / ".dvc" / "cache", self.root / "outputs"
+        "The clone once more, with everything that was made in it. Git's objects, DVC's cache and large outputs are shared: who changes one of them writes a new file."
+        caches, outputs = {self.root / ".git" / "objects", self.root / ".dvc" / "cache"}, self.root / "outputs"
 
         def copied(source: str, target: str) -> str:
-            link = any(folder in Path(source).parents for folder in shared) and Path(source).stat().st_size > LARGE
-            return os.link(source, target) if link else shutil.copy2(source, target)
+            above = Path(source).parents
+            shared = caches.intersection(above) or outputs in above and Path(source).stat().st_size > LARGE
+            return os.link(source, target) if shared else shutil.copy2(source, target)
         return Clone(shutil.copytree(self.root, folder / "clone", symlinks=True, copy_function=copied))
 
     def listing(self, *below: str) -> dict[str, str]:

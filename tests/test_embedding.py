@@ -146,6 +146,7 @@ def embedded(clone, key: str) -> tuple[Path, dict]:
     return folder, json.loads((folder / "extractor" / "extractor.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_step_in_torch_on_a_few_images(work, faces):
     work.edit(fer_boosting__embed__vit_base_patch16={"library": "timm", "model": "vit_tiny_patch16_224", "weights": "random", "engine": "torch", "precision": "bf16",
                                                      "images": 30, "resize": "nearest", "pool": "mean", "mirror": True})
@@ -177,7 +178,7 @@ def test_unreadable_faces_are_listed_and_left_out(work):
 
 # --- weights --------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("key", "file"), [("resnet50", "weights/ResNet50.h5"), ("vit_base_patch16", "weights/vit_base_patch16_224.safetensors")])
+@pytest.mark.parametrize(("key", "file"), [pytest.param("resnet50", "weights/ResNet50.h5", marks=pytest.mark.slow), ("vit_base_patch16", "weights/vit_base_patch16_224.safetensors")])
 def test_a_step_without_its_weights_says_how_to_get_them(key, file, work):
     work.cli("preset", "apply", "published")
     work.cli("strip")
@@ -187,7 +188,7 @@ def test_a_step_without_its_weights_says_how_to_get_them(key, file, work):
     assert not (work.root / "outputs" / "features" / "fer_boosting" / key / "features.npy").exists()
 
 
-@pytest.mark.parametrize(("model", "unknown"), [("ResNet50", "ResNet51"), ("vit_base_patch16_224", "vit_base_patch17_224")])
+@pytest.mark.parametrize(("model", "unknown"), [pytest.param("ResNet50", "ResNet51", marks=pytest.mark.slow), ("vit_base_patch16_224", "vit_base_patch17_224")])
 def test_a_silent_server_is_noticed_in_time(model, unknown, work):
     "It costs no more than a few seconds beside the import of the framework, which a wrong name takes as well."
     def get(name: str, **environment) -> tuple[float, str]:

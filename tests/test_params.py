@@ -13,17 +13,33 @@ from fer_research.pipeline.cli import app
 SPLIT = ("run", "fer_boosting", "split", "sound")
 
 
+@pytest.fixture(scope="module")
+def own(clone, tmp_path_factory):
+    "The clone of these tests."
+    return clone.copy(tmp_path_factory.mktemp("own"))
+
+
+@pytest.fixture
+def work(own):
+    "A clone to change, which is put right after each test: what is to be refused changes little."
+    yield own
+    own.git("restore", ".")
+    own.git("clean", "-dq", "--force")
+
+
 @pytest.fixture
 def refused(work, monkeypatch):
     "A command that ends with exit code 2 and one line that names some things, and leaves every file as it was."
+    def files() -> tuple[str, str]: return work.git("status", "--porcelain", "--ignored", "--untracked-files=all"), work.git("diff")
+
     def check(command: tuple[str, ...], *named: str) -> None:
-        before = work.listing()
+        before = files()
         monkeypatch.chdir(work.root)
         done = CliRunner().invoke(app, command)
         assert done.exit_code == 2, done.output
         assert done.stderr.startswith("fer-research: ") and done.stderr.count("\n") == 1, done.stderr
         assert not [name for name in named if name not in done.stderr], done.stderr
-        assert work.listing() == before and not list(work.root.glob("scratch"))
+        assert files() == before and not list(work.root.glob("scratch"))
     return check
 
 
@@ -251,8 +267,8 @@ def ipython(folder) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("settings", [kernelspec, matplotlibrc, ipython], ids=lambda settings: settings.__name__)
-def test_settings_of_the_user_change_no_byte(settings, work, reproduced, tmp_path):
-    environment = settings(tmp_path)
+def test_settings_of_the_user_change_no_byte(settings, clone, reproduced, tmp_path):
+    environment, work = settings(tmp_path), clone.copy(tmp_path)
     if settings is kernelspec:
         asked = work.run(sys.executable, "-c", "from jupyter_client.kernelspec import get_kernel_spec as spec; print(spec('python3').argv)", **environment)
         assert asked.stdout == "['false']\n", "the kernel would not be found"
