@@ -66,7 +66,7 @@ $(APART): repro-%: shared-stages
 shared-stages:
 	dvc repro strip prepare
 
-test: data ## run all tests (ARGS goes to pytest: ARGS="-k packaging", ARGS="-m slow")
+test: data ## run the tests that are not slow (ARGS goes to pytest: ARGS="-k packaging", ARGS="-m slow")
 	python -m pytest $(ARGS)
 
 lab: setup ## open the notebooks in JupyterLab, on this machine only (ARGS goes to it: ARGS=--no-browser)

@@ -13,7 +13,7 @@ from filelock import FileLock
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[1]
-OUTSIDE = ("GIT_", "DVC_", "PYTHON", "JUPYTER", "IPYTHON", "MPL", "MATPLOTLIB", "FER_RESEARCH")  # what could reach in from the terminal that runs the tests
+OUTSIDE = ("GIT_", "DVC_", "MAKE", "PYTHON", "JUPYTER", "IPYTHON", "MPL", "MATPLOTLIB", "FER_RESEARCH")  # what could reach in from the terminal that runs the tests
 LARGE = 100_000  # bytes
 os.environ |= {"OMP_WAIT_POLICY": "passive", "OPENBLAS_THREAD_TIMEOUT": "4"}  # before NumPy is imported: tests run beside each other, and a waiting thread would take the core of a working one
 AUDIT = '''

@@ -49,7 +49,7 @@ def faces(clone):
 # --- engines --------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("engine", "precision"), ENGINES)
-@pytest.mark.parametrize("model", BACKBONES)
+@pytest.mark.parametrize("model", [pytest.param("vit_tiny_patch16_224", marks=pytest.mark.slow), "tf_efficientnet_lite0"])
 def test_engines_agree(model, engine, precision, faces, tmp_path):
     pixels = faces[1][:12]
     network, about = build(model, BACKBONES[model])

@@ -3,6 +3,7 @@ import json
 import platform
 import sys
 
+import pytest
 from conftest import ROOT
 
 from fer_research.pipeline.readme import readme
@@ -20,6 +21,7 @@ def test_a_finished_run_is_recorded(done):
     assert len((record / "times.csv").read_text().splitlines()) == 1 + len(stages)
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_is_not(done):
     done.edit(fer_boosting__variants__pca__classifier__rounds=7)
     refused = done.cli("record", "trial", "--study", "fer_boosting", check=False)
@@ -27,6 +29,7 @@ def test_an_unfinished_run_is_not(done):
     assert not (done.root / "records" / "trial").exists()
 
 
+@pytest.mark.slow
 def test_a_part_of_a_run_is_recorded_without_the_rest(done):
     done.edit(fer_boosting__variants__pca__classifier__rounds=7)
     done.cli("record", "trial", "--study", "fer_boosting", "--partial")
