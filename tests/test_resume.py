@@ -58,6 +58,7 @@ def test_a_killed_stage_leaves_no_half_file_and_is_made_again(done, reproduced):
     assert "up to date" in done.dvc("status", FEATURES).stdout
 
 
+@pytest.mark.slow
 def test_a_killed_embedding_goes_on_with_the_images_that_are_left(done, reproduced):
     outs = "outputs/features/fer_boosting/efficientnet_lite0", "outputs/reports/fer_boosting/efficientnet_lite0/embed.ipynb"
     partial = done.root / "outputs" / "partial" / "fer_boosting"
@@ -79,8 +80,8 @@ def epochs(state: Path) -> int:
 
 @pytest.mark.parametrize(("stage", "states", "outs"), [
     ("fer_elm_codes@vqvae", "fer_elm/vqvae-*.safetensors", ("outputs/features/fer_elm/vqvae", "outputs/reports/fer_elm/vqvae/codes.ipynb", "results/fer_elm/vqvae/codes")),
-    ("kana_mlp_best@resnet", "kana_mlp/resnet-*/[0-9]*.safetensors",
-     ("outputs/models/kana_mlp/resnet_vote", "outputs/reports/kana_mlp/resnet/best.ipynb", "results/kana_mlp/resnet_vote")),  # several at a time, in processes
+    pytest.param("kana_mlp_best@resnet", "kana_mlp/resnet-*/[0-9]*.safetensors",  # several at a time, in processes
+                 ("outputs/models/kana_mlp/resnet_vote", "outputs/reports/kana_mlp/resnet/best.ipynb", "results/kana_mlp/resnet_vote"), marks=pytest.mark.slow),
 ], ids=["one", "several"])
 def test_a_killed_training_ends_at_once_and_goes_on_with_the_next_epoch(done, reproduced, stage, states, outs):
     partial = done.root / "outputs" / "partial"
@@ -97,10 +98,10 @@ def test_a_killed_training_ends_at_once_and_goes_on_with_the_next_epoch(done, re
 
 
 @pytest.mark.parametrize(("stage", "first", "next_one", "outs"), [
-    ("fer_elm_patches@patches", "fer_elm/patches-*/000.safetensors", "fer_elm/patches-*/001.safetensors",
-     ("outputs/models/fer_elm/patches_vote", "outputs/reports/fer_elm/patches/patches.ipynb", "results/fer_elm/patches_vote")),
-    ("polymnist_networks@published", "polymnist/published-*/cnn_1-*/history.csv", "polymnist/published-*/dense_128-*/history.csv",
-     ("outputs/models/polymnist/cnn_1_published", "outputs/reports/polymnist/published/networks.ipynb", "results/polymnist/linear_augmented_published")),
+    pytest.param("fer_elm_patches@patches", "fer_elm/patches-*/000.safetensors", "fer_elm/patches-*/001.safetensors",
+                 ("outputs/models/fer_elm/patches_vote", "outputs/reports/fer_elm/patches/patches.ipynb", "results/fer_elm/patches_vote"), marks=pytest.mark.slow),
+    pytest.param("polymnist_networks@published", "polymnist/published-*/cnn_1-*/history.csv", "polymnist/published-*/dense_128-*/history.csv",
+                 ("outputs/models/polymnist/cnn_1_published", "outputs/reports/polymnist/published/networks.ipynb", "results/polymnist/linear_augmented_published"), marks=pytest.mark.slow),
     ("fer_transfer_crossval@vgg", *(f"fer_transfer/crossval-vgg-*/{resumable_path('', 'fold', [0, number], suffix='.npz')}" for number in (0, 1)),
      ("outputs/reports/fer_transfer/vgg/crossval.ipynb", "results/fer_transfer_crossval/vgg")),
 ], ids=["patches", "networks", "folds"])
