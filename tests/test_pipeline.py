@@ -86,6 +86,7 @@ def test_there_is_a_stage_for_each_variant_and_no_other(stages):
             wanted |= {(study, step, key) for step in steps for key in sections[section]}
     found = list(runs(stages).values())
     assert set(found) == wanted and len(found) == len(wanted)
+    assert set(YAML(typ="safe").load(ROOT / "dvc.lock")["stages"]) == set(stages), "dvc.lock holds stages that are gone, or lacks some"
 
 
 def test_params_are_the_notebooks_parameters(stages):
