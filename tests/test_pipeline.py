@@ -248,8 +248,9 @@ def test_a_stored_model_predicts_the_same_from_the_images(study, variant, reprod
     images = open_set(PARAMS[study]["common"]["dataset"], reproduced.root / "data")
     model = predict.load(study, variant, reproduced.root)
     assert list(model.classes_) == images.classes
-    answers = model.predict_proba([images.read(name) for name in arrays["id"]])
-    np.testing.assert_allclose(answers, arrays["proba"], rtol=1e-5, atol=1e-5)  # float32: OpenVINO, which runs a stored network, rounds otherwise
+    some = np.unique(np.linspace(0, len(arrays["id"]) - 1, 20).astype(int))  # of all classes
+    answers = model.predict_proba([images.read(name) for name in arrays["id"][some]])
+    np.testing.assert_allclose(answers, arrays["proba"][some], rtol=1e-5, atol=1e-5)  # float32: OpenVINO, which runs a stored network, rounds otherwise
 
 
 def read_safely(path) -> None:
