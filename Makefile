@@ -51,7 +51,8 @@ repro: data ## rebuild all results, JOBS studies at a time, or those of STUDY, a
 ifeq ($(STUDY),)
 	@$(MAKE) --no-print-directory --jobs=$(JOBS) all-stages
 else
-	dvc repro --glob '$(STUDY)*'
+	@stages=$$(dvc stage list --name-only | grep -E '^$(STUDY)(_|$$)') || { echo 'dvc.yaml has no stage of $(STUDY)' >&2; exit 2; }; \
+	dvc repro $$stages
 endif
 	@python -m fer_research.pipeline.cli results
 

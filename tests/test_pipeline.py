@@ -120,6 +120,12 @@ def test_results_are_in_git_and_outputs_in_the_cache(stages):
         if stage.command[0] == "run": assert report_path(*runs(stages)[name]).as_posix() in stage.outs
 
 
+def test_the_lock_knows_the_modules_and_notebooks_that_are_there(reproduced):
+    "They are the same on every machine, whatever a stage computes there."
+    before, after = (YAML(typ="safe").load(root / "dvc.lock")["stages"]["strip"] for root in (ROOT, reproduced.root))
+    assert before == after, "dvc.lock is older than fer_research/ or nbs/studies/: run `dvc repro` and commit it"
+
+
 # --- what the stages really did -------------------------------------------------------------------------------------
 
 def test_every_stage_was_watched(stages, reproduced):

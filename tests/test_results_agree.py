@@ -26,8 +26,8 @@ FOLLOWS = re.compile(r"(right|confused_\d|count_\d|percent_\d)$")  # in per_clas
 
 # Codes, perceptrons and what reads digits come from networks that are trained on the machine: another processor rounds otherwise and ends with another codebook, or stops in
 # another epoch, so that only the form of what is made of them can be the same elsewhere. On one machine it is the same to the byte, as test_pipeline.py sees.
-# Boosted trees on principal components, and the dense network, stop elsewhere too: components that differ in their seventh digit take other splits. Of these the intervals of
-# the accuracy must overlap.
+# Boosted trees on principal components, and the dense network, stop elsewhere too: from components that differ by a few millionths they make other splits. Of these the
+# intervals of the accuracy must overlap.
 STOPS_ELSEWHERE = re.compile(r"fer_boosting[/.](pca|pca_published|pca_tuned|efficientnet_lite0_(proposal|mlp|pca_vote))(?=$|\.|/\w+\.(json|csv))")
 RETRAINED = re.compile(rf"fer_elm[/.](?!patches)|(kana_mlp|fer_transfer)[/.](?!majority|neighbours|logistic)|kana_mlp_report|fer_transfer_[a-z]+[/.]|polymnist(_[a-z]+)?[/.]|{STOPS_ELSEWHERE.pattern}")
 
