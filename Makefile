@@ -35,7 +35,7 @@ help: ## list the targets
 $(LOCKED):
 	@[ -x $(BIN)/python ] || [ -n "$(PYTHON)" ] || { echo 'Python 3.11 is needed; where it has another name: make setup PYTHON=NAME' >&2; exit 1; }
 	[ -x $(BIN)/python ] || "$(PYTHON)" -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps -r requirements.txt
 	@rm -f $(VENV)/.installed-* && touch $@
 
 $(EDITABLE): | $(LOCKED)
