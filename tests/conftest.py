@@ -153,6 +153,7 @@ def reproduced(clone, request, tmp_path_factory) -> Clone:
     with FileLock(folder / "lock"):
         if not made.root.exists():
             clone.copy(folder)
+            (made.root / "dvc.lock").unlink()  # DVC reads and writes it whole for each stage; here it grows with them
             (folder / "audit").mkdir()
             (folder / "audit" / "sitecustomize.py").write_text(AUDIT)
             made.run("make", "--jobs=2", "all-stages", f"VENV={sys.prefix}", PYTHONPATH=str(folder / "audit"), AUDIT_LOG=str(folder / "log"), AUDIT_ORIGINAL=str(ROOT / "fer_research"))
