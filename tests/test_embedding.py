@@ -86,7 +86,8 @@ assert "torch" not in sys.modules
 """
 
 
-@pytest.mark.parametrize(("model", "option"), [pytest.param("ResNet50", "", marks=pytest.mark.slow), ("MobileNetV2", "mirror")])
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "option"), [("ResNet50", ""), ("MobileNetV2", "mirror")])
 def test_what_keras_exports_agrees_with_keras(model, option, faces, tmp_path):
     np.save(tmp_path / "faces.npy", faces[1][:8])
     done = subprocess.run([sys.executable, "-c", KERAS, model, str(tmp_path), option], cwd=ROOT, capture_output=True, text=True)

@@ -79,7 +79,8 @@ def epochs(state: Path) -> int:
 
 
 @pytest.mark.parametrize(("stage", "states", "outs"), [
-    ("fer_elm_codes@vqvae", "fer_elm/vqvae-*.safetensors", ("outputs/features/fer_elm/vqvae", "outputs/reports/fer_elm/vqvae/codes.ipynb", "results/fer_elm/vqvae/codes")),
+    pytest.param("fer_elm_codes@vqvae", "fer_elm/vqvae-*.safetensors",
+                 ("outputs/features/fer_elm/vqvae", "outputs/reports/fer_elm/vqvae/codes.ipynb", "results/fer_elm/vqvae/codes"), marks=pytest.mark.slow),
     pytest.param("kana_mlp_best@resnet", "kana_mlp/resnet-*/[0-9]*.safetensors",  # several at a time, in processes
                  ("outputs/models/kana_mlp/resnet_vote", "outputs/reports/kana_mlp/resnet/best.ipynb", "results/kana_mlp/resnet_vote"), marks=pytest.mark.slow),
 ], ids=["one", "several"])

@@ -251,7 +251,7 @@ def said(
     faces: np.ndarray,     # (n, side, side) uint8
 ) -> np.ndarray:  # (n, k) float32 probabilities
     "What a network makes of faces."
-    some = [network.predict_on_batch(faces[start : start + 64, ..., None].astype(np.float32)) for start in range(0, len(faces), 64)]
+    some = [network.predict_on_batch(faces[start : start + 256, ..., None].astype(np.float32)) for start in range(0, len(faces), 256)]
     return np.concatenate(some)
 
 
