@@ -32,10 +32,11 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 	@echo 'Variables: VENV=$(VENV), PYTHON=a Python 3.11, JOBS=$(JOBS), STUDY=one of: $(STUDIES)'
 
+# Not compiled ahead: Python compiles what it imports, a small part of what there is.
 $(LOCKED):
 	@[ -x $(BIN)/python ] || [ -n "$(PYTHON)" ] || { echo 'Python 3.11 is needed; where it has another name: make setup PYTHON=NAME' >&2; exit 1; }
 	[ -x $(BIN)/python ] || "$(PYTHON)" -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --no-deps -r requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-compile -r requirements.txt
 	@rm -f $(VENV)/.installed-* && touch $@
 
 $(EDITABLE): | $(LOCKED)

@@ -35,10 +35,9 @@ OPTIONAL = {                                                          # paramete
     ("fer_transfer", "split"): {"validation", "test"}, ("fer_transfer", "final"): {"crossval", "options"}}
 METRICS = ("accuracy accuracy_low accuracy_high balanced_accuracy macro_precision macro_recall macro_f1 weighted_precision weighted_recall "
            "weighted_f1 log_loss roc_auc_ovr ece n_train n_test").split()
-AGAIN = ["fer_boosting_features@pca", "fer_boosting_embed@efficientnet_lite0", "fer_boosting_fit@pca", "fer_elm_codes@vqvae", "fer_transfer_crossval@vgg",
-         "kana_mlp_report@sound", "comparison"]  # a stage for each library that computes
+AGAIN = ["fer_boosting_features@pca", "fer_boosting_fit@pca", "fer_elm_codes@vqvae", "fer_transfer_crossval@vgg", "kana_mlp_report@sound", "comparison"]  # a stage for each library that learns
 AGAIN_TOO = ["prepare@fer6", *(f"fer_boosting_{name}" for name in (
-    "embed@resnet50", "reduce@efficientnet_lite0_100", "join@resnet50_vit", "search@pca_tuned", "search@vit_base_patch16_published", "heads@efficientnet_lite0",
+    "embed@efficientnet_lite0", "embed@resnet50", "reduce@efficientnet_lite0_100", "join@resnet50_vit", "search@pca_tuned", "search@vit_base_patch16_published", "heads@efficientnet_lite0",
     "adjust@efficientnet_lite0_adjusted", "vote@efficientnet_lite0_pca_vote", "analyse@efficientnet_lite0", "vit@vit_base_patch16")), *(f"fer_elm_{name}" for name in (
     "nine@sound", "readings@one_hot", "controls@vqvae", "patches@patches", "code_patches@code_patches")), *(f"kana_mlp_{name}" for name in (
     "split@sound", "rivals@sound", "search@m3", "one_at_a_time@m1_published", "perceptrons@sound", "best@resnet")), *(f"fer_transfer_{name}" for name in (
