@@ -155,11 +155,11 @@ def _task(source: Mapping, found: Mapping[str, float], variant: str) -> list[tup
 def model_card(
     study: str,       # such as "fer_boosting"
     variant: str,     # such as "pca"
-    folder: Path,     # the repository, or a record: holds results/ and params.yaml
+    folder: Path,     # the repository, or a record: holds results/
     source: Mapping,  # what sources.yaml says of the data it was fitted to
+    params: Mapping,  # the content of params.yaml
 ) -> str:  # Markdown
     "The card of a fitted variant."
-    params = YAML(typ="safe", pure=True).load(folder / "params.yaml")
     results = made_by(folder / "results" / study / variant / "metrics.json", f"make repro STUDY={study}").parent
     found, answers = json.loads((results / "metrics.json").read_text()), pd.read_csv(results / "confusion.csv")
     rows = _task(source, found, variant) + [(f"`{path}`", f"`{flow(value)}`") for path, value in settings(params, study, variant).items()]
@@ -167,12 +167,13 @@ def model_card(
                         f"{confusions(answers)} {calibration(found)}"]) + "\n"
 
 
-def _fitted(folder: Path) -> list[tuple[str, str]]:
-    "Study and variant of what params.yaml names and results/ has, checks of the pipeline left out."
+def _cards(folder: Path, sources: Mapping[str, Mapping]) -> list[str]:
+    "Cards of what params.yaml names and results/ has, checks of the pipeline left out."
     params = YAML(typ="safe", pure=True).load(folder / "params.yaml")
     named = [(study, variant) for study in params for variant in variant_names(params, study)]
     files = {pair: folder.joinpath("results", *pair, "metrics.json") for pair in named}
-    return [pair for pair, file in files.items() if file.exists() and "pipeline_check" not in json.loads(file.read_text())]
+    fitted = [pair for pair, file in files.items() if file.exists() and "pipeline_check" not in json.loads(file.read_text())]
+    return [model_card(study, variant, folder, sources[params[study]["common"]["dataset"]], params) for study, variant in fitted]
 
 
 def model_cards(
@@ -180,11 +181,10 @@ def model_cards(
 ) -> str:  # Markdown
     "Cards of the variants in results/, then of those in records/."
     root = root or repo_root()
-    params, sources = YAML(typ="safe", pure=True).load(root / "params.yaml"), read_sources(root / "data")
+    sources = read_sources(root / "data")
     if not sources: raise FileNotFoundError(f"{root / 'data' / 'sources.yaml'} is not there yet: run `dvc pull data.dvc` first")
-    here = [model_card(study, variant, root, sources[params[study]["common"]["dataset"]]) for study, variant in _fitted(root)]
-    parts = ["## Fitted here\n", *here]
-    for name, study, folder in records(root):
+    parts = ["## Fitted here\n", *_cards(root, sources)]
+    for name, _, folder in records(root):
         source = json.loads((folder / "source.json").read_text())
-        parts += [f"## Record `{name}`\n", *(model_card(study, variant, folder, source) for _, variant in _fitted(folder))]
+        parts += [f"## Record `{name}`\n", *_cards(folder, {source["dataset"]: source})]
     return "\n".join(parts)
