@@ -11,7 +11,7 @@ from conftest import ROOT, copy_tree
 
 NOTEBOOKS = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "nbs").rglob("*.ipynb") if not any(part[0] in "._" for part in p.relative_to(ROOT).parts))
 STUDIES = [path for path in NOTEBOOKS if path.startswith("nbs/studies/")]
-LIBRARY = [path for path in NOTEBOOKS if path not in STUDIES and not path.startswith("nbs/guide/")]  # tests/test_docs.py executes the guide, for its pages
+LIBRARY = [path for path in NOTEBOOKS if path not in STUDIES and not path.startswith("nbs/guide/")]
 LONGEST = 20  # lines of a study's cell; what is longer belongs in the library
 
 
@@ -31,7 +31,7 @@ def tested(request, tmp_path_factory):
         yield clone, {path: pool.submit(command, path) for path in wanted}
 
 
-@pytest.mark.parametrize("path", LIBRARY)
+@pytest.mark.parametrize("path", [path for path in LIBRARY if "skip_exec: false" not in cells(path)[0].source])  # tests/test_docs.py executes those and the guide, for their pages
 def test_a_notebook_passes_its_own_tests(path, tested):
     done = tested[1][path].result()
     assert done.returncode == 0 and "Success" in done.stdout, (done.stdout + done.stderr)[-4000:]
