@@ -92,7 +92,7 @@ def _kept(path: Path) -> dict:
 
 # %% ../nbs/compute.ipynb #c0a1e006
 _THREADS = ("OMP_NUM", "OPENBLAS_NUM", "MKL_NUM", "BLIS_NUM", "VECLIB_MAXIMUM", "NUMBA_NUM", "NUMEXPR_NUM")  # variables that joblib limits
-_SETTINGS = ("FER_RESEARCH_", "KERAS_", "MPL", "PYTHON", "TF_")  # variables that begin like this go along
+_SETTINGS = ("ATEN_", "DNNL_", "FER_RESEARCH_", "KERAS_", "MKL_", "MPL", "NPY_", "ONEDNN_", "OPENBLAS_", "PYTHON", "TF_")  # variables that begin like this go along
 
 
 def _start() -> dict[str, Any]:

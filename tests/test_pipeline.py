@@ -41,7 +41,7 @@ AGAIN_TOO = ["prepare@fer6", *(f"fer_boosting_{name}" for name in (
     "adjust@efficientnet_lite0_adjusted", "vote@efficientnet_lite0_pca_vote", "analyse@efficientnet_lite0", "vit@vit_base_patch16")), *(f"fer_elm_{name}" for name in (
     "nine@sound", "readings@one_hot", "controls@vqvae", "patches@patches", "code_patches@code_patches")), *(f"kana_mlp_{name}" for name in (
     "split@sound", "rivals@sound", "search@m3", "one_at_a_time@m1_published", "perceptrons@sound", "best@resnet")), *(f"fer_transfer_{name}" for name in (
-    "split@sound", "inputs", "rivals@sound", "search@resnet", "final@inception_published", "best@resnet", "ablation@resnet", "report@sound")), *(f"polymnist_{name}" for name in (
+    "split@sound", "inputs", "rivals@sound", "search@vgg16_residual", "final@inception_published", "best@resnet", "ablation@resnet", "report@sound")), *(f"polymnist_{name}" for name in (
     "split@sound", "networks@published", "best@resnet_backgrounds", "transfer@resnet", "report@sound"))]  # with those, each notebook
 
 

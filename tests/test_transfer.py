@@ -1,12 +1,14 @@
 "Networks of keras.applications trained as a whole, and the study around them."
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 
 from fer_research.evaluation.published import published
-from fer_research.pipeline.params import read_params
+from fer_research.pipeline.params import apply_preset, read_params
 
 FINAL = ["vgg", "resnet_v2", "densenet", "inception", "densenet_resized"]
 PUBLISHED = [f"{name}_published" for name in FINAL[:4]]
@@ -35,20 +37,21 @@ def test_the_published_split_has_the_published_shares(reproduced):
     assert both.map(lambda parts: "test" in parts and len(parts) > 1).any(), "the sample has duplicates, and this split does not mind"
 
 
-def test_each_size_is_tried_once(reproduced):
-    trials = table(reproduced, "fer_transfer_search/densenet_resized/trials.csv")
-    assert sorted(trials["size"]) == sorted(published("fer_transfer")["densenet201_resized"]["holdout"])
+def test_the_published_preset_tries_each_size_of_the_thesis(tmp_path):
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    apply_preset("published", tmp_path / "params.yaml")
+    section = read_params(tmp_path / "params.yaml")["fer_transfer"]
+    assert section["search"]["densenet_resized"]["space"]["size"] == sorted(published("fer_transfer")["densenet201_resized"]["holdout"])
+    assert {key: entry.get("crossval") for key, entry in section["final"].items() if key in FINAL} == dict(zip(FINAL, ("vgg", "resnet", "densenet", "inception", "densenet_resized"), strict=True))
 
 
-@pytest.mark.parametrize("name", FINAL)
-def test_what_a_search_found_best_is_cross_validated_and_run(reproduced, name):
-    key = "resnet" if name == "resnet_v2" else name
-    chosen = [json.loads((reproduced.root / "results" / f"fer_transfer_{step}" / key / "best.json").read_text())["models"] for step in ("search", "crossval")]
+def test_what_a_search_found_best_is_cross_validated_and_run(reproduced):
+    chosen = [json.loads((reproduced.root / "results" / f"fer_transfer_{step}" / "vgg" / "best.json").read_text())["models"] for step in ("search", "crossval")]
     assert chosen[1] == chosen[0][:1]
-    folds, runs = table(reproduced, f"fer_transfer_crossval/{key}/runs.csv"), table(reproduced, f"fer_transfer/{name}/runs.csv")
+    folds, runs = table(reproduced, "fer_transfer_crossval/vgg/runs.csv"), table(reproduced, "fer_transfer/vgg/runs.csv")
     assert folds["fold"].tolist() == [0, 1] and runs["run"].tolist() == [0, 1]
     held = folds.groupby("model")["n_test"].sum().iloc[0]
-    assert held == read_params(reproduced.root / "params.yaml")["fer_transfer"]["crossval"][key]["images"], "each face is held out once"
+    assert held == read_params(reproduced.root / "params.yaml")["fer_transfer"]["crossval"]["vgg"]["images"], "each face is held out once"
 
 
 @pytest.mark.parametrize("name", FINAL + PUBLISHED)
@@ -97,6 +100,6 @@ def test_the_ablation_goes_on_from_row_to_row(reproduced):
 
 
 def test_pretrained_weights_that_are_not_there_are_named(done):
-    done.edit(fer_transfer__search__resnet__weights="imagenet")
-    failed = done.cli("run", "fer_transfer", "search", "resnet", check=False)
-    assert failed.returncode == 2 and "fer-research weights get ResNet50V2" in failed.stderr
+    done.edit(fer_transfer__search__vgg__weights="imagenet")
+    failed = done.cli("run", "fer_transfer", "search", "vgg", check=False)
+    assert failed.returncode == 2 and "fer-research weights get VGG16" in failed.stderr

@@ -79,7 +79,7 @@ class Embed(Strict):
     weights: str               # "pretrained", "package", "random" or the path of a file
     engine: Literal["openvino", "torch"] = "openvino"  # what the network runs in
     precision: Literal["fp32", "bf16"] = "fp32"
-    images: Count | None = None  # how many, for a check of the pipeline; all without it
+    images: Count | None = None  # how many, of a smoke test; all without it
     resize: Literal["nearest", "bilinear", "bicubic"] | None = None  # the model's own without it
     normalisation: Literal["model", "imagenet"] = "model"  # the model's own, or the mean and deviation of ImageNet
     pool: Literal["token", "mean", "both"] | None = None  # what is taken of a transformer's tokens; the model's own without it
@@ -620,6 +620,7 @@ class Slurm(Strict):
 class Compute(Strict):
     "Section `compute`."
     engine: Literal["local", "dask"] = "local"
+    instructions: Literal["portable", "native"] = "portable"  # AVX2 alone, for the same bytes on every machine; or what the processor has
     address: Annotated[str, Field(pattern=r"^(tcp|tls)://\S+:\d+$")] | None = None  # of a scheduler
     slurm: Slurm | None = None
 
@@ -640,7 +641,7 @@ class Whole(Strict):
     split: str                 # a key of `split`
     weights: str               # "imagenet", "random" or the path of a file
     epochs: Count              # at most
-    images: Count | None = None  # how many to learn from, for a check of the pipeline; all without it
+    images: Count | None = None  # how many to learn from, of a smoke test; all without it
     half: bool                 # whether it is trained in half precision, where the device computes in it itself
 
 
@@ -882,10 +883,10 @@ def apply_preset(
 
 
 def _override(params, overrides: Mapping, where: str) -> None:
-    "Set values in place, through nested sections."
+    "Set values in place, through nested sections, and add what is not there; whether it may be there is the schema's to say."
     if not isinstance(overrides, Mapping) or not isinstance(params, Mapping): raise InputError(f"{where}: {overrides!r}: not of the form of params.yaml")
     for key, value in overrides.items():
-        if key not in params: raise InputError(f"{where}: {key}: no such key in params.yaml")
-        if isinstance(value, Mapping): _override(params[key], value, f"{where}: {key}")
+        if key not in params: params[key] = value
+        elif isinstance(value, Mapping): _override(params[key], value, f"{where}: {key}")
         elif isinstance(value, list): params[key][:] = value  # which keeps its style
         else: params[key] = value

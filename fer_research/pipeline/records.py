@@ -64,7 +64,7 @@ def record(
     root = root or repo_root()
     if not re.fullmatch(r"\w[\w-]*", name, re.ASCII): raise InputError(f"{name!r}: a record's name has letters, digits, - and _ only")
     params = read_params(root / "params.yaml")
-    if params.get("compute", LOCAL) != LOCAL:
+    if params.get("compute", LOCAL)["engine"] != LOCAL["engine"]:
         raise InputError("params.yaml: compute: it tells whose machines they are; write {engine: local} before you record, which re-runs nothing")
     finished = _finished(study, root, partial)
     dataset = params[study]["common"]["dataset"]
