@@ -138,8 +138,8 @@ def test_what_was_finished_before_a_run_was_killed_is_not_run_again(engine, requ
     kept = lambda: {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("kept/run-*.npz")}
     with subprocess.Popen(**again, stderr=subprocess.DEVNULL) as process:
         wait_for(lambda: len(kept()) == 2 and started(tmp_path, 2) and started(tmp_path, 3), "two runs done and two under way")
+        under_way = [psutil.Process(started(tmp_path, number)[0][0]) for number in (2, 3)]  # as long as they are there
         process.send_signal(signal.SIGKILL)
-    under_way = [psutil.Process(started(tmp_path, number)[0][0]) for number in (2, 3)]
     assert not psutil.wait_procs(under_way, timeout=10)[1], "runs go on for nobody"
     before = kept()
     (tmp_path / "go").touch()
