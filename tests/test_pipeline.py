@@ -1,8 +1,11 @@
 "What dvc.yaml says is what the stages do: they read what they declare, write what they declare, and give the same bytes again."
 import json
 import math
+import os
+import platform
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -21,7 +24,7 @@ from safetensors import safe_open
 from fer_research.data.catalogue import open_set
 from fer_research.pipeline import predict
 from fer_research.pipeline.params import SECTIONS, read_params, split_of, step_parameters, variant_names
-from fer_research.pipeline.runner import declared_parameters, report_path
+from fer_research.pipeline.runner import ENVIRONMENT, PORTABLE, declared_parameters, report_path
 
 PARAMS = read_params(ROOT / "params.yaml")
 FITTED = [(study, variant) for study in PARAMS for variant in variant_names(PARAMS, study)]
@@ -271,6 +274,19 @@ def test_no_model_can_hold_code(reproduced):
     for path in files:
         assert path.suffix == ".safetensors" or not path.read_bytes().startswith(b"\x80"), f"{path}: a pickle"  # safetensors begin with a length
         read_safely(path)
+
+
+PROCESSOR = """import json, torch
+from numpy._core._multiarray_umath import __cpu_features__
+from threadpoolctl import threadpool_info
+print(json.dumps([torch.backends.cpu.get_cpu_capability(), __cpu_features__["X86_V4"], [i["architecture"] for i in threadpool_info() if i["internal_api"] == "openblas"]]))"""
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the instructions are those of x86")
+def test_a_portable_stage_computes_with_avx2_alone():
+    ran = subprocess.run([sys.executable, "-c", PROCESSOR], env={**os.environ, **ENVIRONMENT, **PORTABLE}, capture_output=True, text=True, check=True)
+    capability, wide, blas = json.loads(ran.stdout)
+    assert (capability, wide) == ("AVX2", False) and set(blas) == {"Haswell"}
 
 
 # --- reports --------------------------------------------------------------------------------------------------------

@@ -14,11 +14,10 @@ import pandas as pd
 import psutil
 from ruamel.yaml import YAML
 
-from ..compute import LOCAL
 from ..core import InputError, repo_root, write_csv, write_json
 from ..data.sources import read_sources
 from .compare import as_markdown, beside_published, markdown_table, only_results, paired_tests, results_table
-from .params import read_params, variant_names
+from .params import check_params, read_params, variant_names
 
 # %% ../../nbs/pipeline/records.ipynb #0411d72f
 def machine() -> dict[str, object]:
@@ -64,7 +63,7 @@ def record(
     root = root or repo_root()
     if not re.fullmatch(r"\w[\w-]*", name, re.ASCII): raise InputError(f"{name!r}: a record's name has letters, digits, - and _ only")
     params = read_params(root / "params.yaml")
-    if params.get("compute", LOCAL)["engine"] != LOCAL["engine"]:
+    if check_params(params).compute.engine != "local":
         raise InputError("params.yaml: compute: it tells whose machines they are; write {engine: local} before you record, which re-runs nothing")
     finished = _finished(study, root, partial)
     dataset = params[study]["common"]["dataset"]
