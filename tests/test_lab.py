@@ -49,9 +49,11 @@ class Lab(NamedTuple):
 
 
 def announced(runtime: Path) -> dict:
-    "What a server says about itself, or nothing while it is not there or still writing (it does not write to a temporary name)."
+    "What a server says about itself, or nothing while it does not answer: it writes its file, not under a temporary name, before it listens."
     for path in runtime.glob("jpserver-*.json"):
-        with suppress(json.JSONDecodeError): return json.loads(path.read_text())
+        with suppress(json.JSONDecodeError, OSError):
+            about = json.loads(path.read_text())
+            with socket.create_connection(("127.0.0.1", about["port"]), timeout=1): return about
     return {}
 
 
