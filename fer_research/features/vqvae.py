@@ -19,9 +19,9 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
-from ..core import atomic, progress
+from ..core import atomic
 from .embedding import Embedding, graph_of, save_graph
-from ..models.checkpoint import keep, resume
+from ..training_torch import Checkpoint, Evaluation, Seeds, fit
 
 # %% ../../nbs/features/vqvae.ipynb #742c4dfa
 class Quantiser(nn.Module):
@@ -164,36 +164,31 @@ def train(
 ) -> Trained:
     "Train on one part, or go on with a training that was stopped."
     torch.manual_seed(seed)
-    model = VQVAE(**settings)
-    optimiser = torch.optim.Adam(model.parameters(), lr=rate)
-    history = resume(partial, model, optimiser)
-    for epoch in progress(range(len(history), epochs), "training", epochs - len(history), "epoch"):
-        torch.manual_seed(seed + 1 + epoch)
-        row = _one_epoch(model.train(), optimiser, torch.from_numpy(np.asarray(training)), batch) | _looked_at(model.eval(), validation)
-        history.append({"epoch": epoch + 1, **row})
-        keep(partial, model, optimiser, history)
+    model, images, numbers = VQVAE(**settings), torch.from_numpy(np.asarray(training)), []
+
+    def loss(rows: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        error, distance, codes = model(images[rows])
+        numbers.append(codes.numpy())
+        return error + COMMITMENT * distance, {"train_loss": error, "train_distance": distance}
+
+    def measure() -> dict[str, float]:
+        used = np.concatenate(numbers)
+        numbers.clear()
+        return {"train_perplexity": perplexity(used, model.settings["codes"]), **_evaluate(model, validation)}
+
+    callbacks = [Seeds(seed + 1), Evaluation(measure), Checkpoint(partial, model=model)]
+    history = fit(model, torch.optim.Adam(model.parameters(), lr=rate), loss, len(images), epochs, batch, callbacks)
     return Trained(model.eval(), pd.DataFrame(history))
 
 
-def _one_epoch(model: VQVAE, optimiser: torch.optim.Optimizer, images: torch.Tensor, batch: int) -> dict[str, float]:
-    "Every image once; the means over the epoch."
-    losses, distances, numbers = [], [], []
-    for rows in torch.randperm(len(images)).split(batch):
-        loss, distance, codes = model(images[rows])
-        optimiser.zero_grad()
-        (loss + COMMITMENT * distance).backward()
-        optimiser.step()
-        losses.append(loss.item() * len(rows)), distances.append(distance.item() * len(rows)), numbers.append(codes.numpy())
-    return {"train_loss": sum(losses) / len(images), "train_distance": sum(distances) / len(images),
-            "train_perplexity": perplexity(np.concatenate(numbers), model.settings["codes"])}
-
-
 @torch.inference_mode()
-def _looked_at(model: VQVAE, images: np.ndarray) -> dict[str, float]:
+def _evaluate(model: VQVAE, images: np.ndarray) -> dict[str, float]:
     "Loss and perplexity of images that the network has not seen."
-    found = [(len(some), *model(some)) for some in torch.from_numpy(np.asarray(images)).split(256)]
-    return {"val_loss": sum(n * loss.item() for n, loss, *_ in found) / len(images),
-            "val_perplexity": perplexity(np.concatenate([numbers.numpy() for *_, numbers in found]), model.settings["codes"])}
+    batches = torch.from_numpy(np.asarray(images)).split(256)
+    results = [(len(batch), *model(batch)) for batch in batches]
+    codes = np.concatenate([numbers.numpy() for *_, numbers in results])
+    return {"val_loss": sum(n * error.item() for n, error, *_ in results) / len(images),
+            "val_perplexity": perplexity(codes, model.settings["codes"])}
 
 # %% ../../nbs/features/vqvae.ipynb #327dc86b
 def quality(

@@ -18,10 +18,11 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 from keras import layers
-from safetensors.numpy import load_file, save_file
 
-from ..core import InputError, atomic, progress, write_csv
+from .. import training_keras
+from ..core import InputError, write_csv
 from .heads import Part
+from ..training_keras import assign, load_variables, save_variables
 
 # %% ../../nbs/models/cnn.ipynb #88c6c1fe
 COLOURS = (9798, 19235, 3735)  # red, green, blue, in parts of 2^15
@@ -140,12 +141,9 @@ def fit(
     "Train as the source did."
     counts = np.bincount(train.y)
     weights = dict(enumerate(len(train.y) / len(counts) / counts)) if weighted else None
-    told = iter(progress(range(epochs), "training", epochs, "epoch"))
-    shown = keras.callbacks.LambdaCallback(on_epoch_begin=lambda *_: next(told, None), on_train_end=lambda *_: next(told, None))
-    done = network.fit(batches(*train, batch, seed, augmented), epochs=epochs, shuffle=False, class_weight=weights,
-                       validation_data=tuple(validation), validation_batch_size=1000, verbose=0, callbacks=[shown])
-    history = pd.DataFrame(done.history).rename(columns={"loss": "train_loss", "accuracy": "train_accuracy"})
-    return history.assign(epoch=range(1, epochs + 1))[["epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy"]]
+    history = training_keras.fit(network, batches(*train, batch, seed, augmented), epochs, class_weight=weights,
+                                 validation_data=tuple(validation), validation_batch_size=1000)
+    return history[["epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy"]]
 
 # %% ../../nbs/models/cnn.ipynb #0146d6c2
 def one_thread() -> None:
@@ -167,7 +165,7 @@ def fit_or_load(
     if history.exists(): take_weights(folder, network)
     else:
         found = fit(network, train, validation, seed, **options)
-        with atomic(Path(folder) / "weights.safetensors") as t: save_file({f"{number:03d}": array for number, array in enumerate(network.get_weights())}, t)
+        save_variables(Path(folder) / "weights.safetensors", network.variables)
         write_csv(history, found)
     return pd.read_csv(history)
 
@@ -177,8 +175,7 @@ def take_weights(
     network: keras.Model,  # of `build`; changed
 ) -> None:
     "Give a network the weights that are stored."
-    arrays = load_file(Path(folder) / "weights.safetensors")
-    network.set_weights([arrays[name] for name in sorted(arrays)])
+    assign(network.variables, load_variables(Path(folder) / "weights.safetensors")[0])
 
 
 def whole(

@@ -15,9 +15,10 @@ import torch
 from sklearn.neural_network import MLPClassifier
 from torch import nn
 
-from ..core import InputError, progress
+from ..core import InputError
 from .heads import Fitted, Part, scores
 from .mlp_numpy import NumpyMLP
+from ..training_torch import BestEpoch, Evaluation, fit
 
 # %% ../../nbs/models/mlp_torch.ipynb #07ba2624
 ACTIVATIONS = {"sigmoid": ("logistic", nn.Sigmoid), "tanh": ("tanh", nn.Tanh), "relu": ("relu", nn.ReLU)}  # ours -> scikit-learn's, torch's
@@ -63,28 +64,19 @@ def fit_perceptron(
     "Train by Adam on the cross-entropy and keep the epoch with the highest held-out accuracy, the first at a tie."
     torch.manual_seed(seed)
     network = perceptron([train.X.shape[1], *hidden, int(train.y.max()) + 1], activation)
-    optimiser = torch.optim.Adam(network.parameters(), lr=rate, eps=1e-7)  # Keras' epsilon
     X, y = torch.tensor(train.X, dtype=torch.float32), torch.tensor(train.y)
-    history, best = [], None
-    for epoch in progress(range(1, epochs + 1), "perceptron", unit="epoch"):
-        loss = _one_epoch(network, optimiser, X, y, batch)
-        model = as_classifier(network, activation)
-        proba = model.predict_proba(held.X)
-        history.append({"epoch": epoch, "train_loss": loss, **scores(proba, held)})
-        if best is None or history[-1]["val_accuracy"] > best[1]["val_accuracy"]: best = model, history[-1], proba
-    return Fitted(best[0], {name: value for name, value in best[1].items() if name != "train_loss"}, pd.DataFrame(history), best[2])
+    predict = lambda: as_classifier(network, activation).predict_proba(held.X)
 
+    def loss(rows: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        value = nn.functional.cross_entropy(network(X[rows]), y[rows])
+        return value, {"train_loss": value}
 
-def _one_epoch(network: nn.Module, optimiser: torch.optim.Optimizer, X: torch.Tensor, y: torch.Tensor, batch: int) -> float:
-    "Every item once; the mean loss while training, nats."
-    total = 0.0
-    for rows in torch.randperm(len(y)).split(batch):
-        loss = nn.functional.cross_entropy(network(X[rows]), y[rows])
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        total += loss.item() * len(rows)
-    return total / len(y)
+    optimiser = torch.optim.Adam(network.parameters(), lr=rate, eps=1e-7)  # Keras' epsilon
+    callbacks = [Evaluation(lambda: scores(predict(), held)), BestEpoch(network, "val_accuracy")]
+    history = fit(network, optimiser, loss, len(y), epochs, batch, callbacks)
+    best = max(history, key=lambda row: row["val_accuracy"])
+    chosen = {name: value for name, value in best.items() if name != "train_loss"}
+    return Fitted(as_classifier(network, activation), chosen, pd.DataFrame(history), predict())
 
 # %% ../../nbs/models/mlp_torch.ipynb #79e24fc1
 OPTIMISERS = {"gd": torch.optim.SGD, "sgd": partial(torch.optim.SGD, momentum=0.9), "adam": partial(torch.optim.Adam, fused=True)}

@@ -18,11 +18,9 @@ import torch
 from scipy.special import softmax
 from torch import nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..core import progress
-from .checkpoint import keep, resume
 from .heads import Part, scores
+from ..training_torch import AveragedWeights, Checkpoint, Evaluation, Schedule, Seeds, fit
 
 # %% ../../nbs/models/recipe.ipynb #32754a75
 def moved(
@@ -87,16 +85,29 @@ def fit_network(
 ) -> tuple[nn.Module, pd.DataFrame]:  # the averaged network in evaluation mode; a row an epoch: epoch, train_loss, val_accuracy, val_loss
     "Train by a recipe, or go on where an earlier run with the same `state` was stopped."
     images, targets = torch.tensor(train.X), F.one_hot(torch.from_numpy(np.asarray(train.y))).float()
-    optimiser = torch.optim.AdamW(network.parameters(), weight_decay=recipe.decay, fused=True)
-    averaged = AveragedModel(network, multi_avg_fn=partial(_average, recipe.average), use_buffers=True)
-    both = nn.ModuleDict({"network": network, "averaged": averaged})
-    history = resume(state, both, optimiser)
-    for epoch in progress(range(len(history), recipe.epochs), "training", recipe.epochs - len(history), "epoch"):
-        torch.manual_seed(seed + epoch)
-        loss = _one_epoch(network.train(), averaged, optimiser, images, targets, recipe, epoch, renew)
-        history.append({"epoch": epoch + 1, "train_loss": loss, **scores(softmax(logits(averaged.module, validation.X), axis=1), validation)})
-        keep(state, both, optimiser, history)
-    return averaged.module.eval(), pd.DataFrame(history)
+    optimiser = torch.optim.AdamW(network.parameters(), recipe.rate, weight_decay=recipe.decay, fused=True)
+    average = AveragedWeights(network, recipe.average)
+
+    def loss(rows: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        pictures = _pictures(images[rows]) if renew is None else renew(_pictures(images[rows]), rows)
+        value = _loss(network, pictures, targets[rows], recipe)
+        return value, {"train_loss": value}
+
+    measure = lambda: scores(softmax(logits(average.model, validation.X), axis=1), validation)
+    schedule = [Schedule(partial(one_cycle, highest=recipe.rate))] if recipe.cycle else []
+    checkpoint = Checkpoint(state, network=network, average=average.average)
+    callbacks = [Seeds(seed), *schedule, average, Evaluation(measure), checkpoint]
+    history = fit(network, optimiser, loss, len(images), recipe.epochs, recipe.batch, callbacks)
+    return average.model.eval(), pd.DataFrame(history)
+
+
+def _loss(network: nn.Module, pictures: torch.Tensor, targets: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+    "The cross-entropy of pictures that have moved and been mixed."
+    pictures = moved(pictures, recipe.shift, recipe.turn, recipe.stretch, recipe.slant, recipe.mirror)
+    pictures, targets = _mixed(erased(pictures, recipe.erase), targets, recipe.mixup)
+    bf16 = recipe.half and torch.cpu._is_avx512_bf16_supported()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16): scores = network(pictures)
+    return F.cross_entropy(scores.float(), targets, label_smoothing=recipe.smoothing)
 
 
 def one_cycle(
@@ -107,31 +118,6 @@ def one_cycle(
     "The learning rate: up and down again, along half a cosine each (Smith and Topin 2018)."
     if over < rising: return highest * (0.04 + 0.96 * (1 - math.cos(math.pi * over / rising)) / 2)
     return highest * (1 + math.cos(math.pi * (over - rising) / (1 - rising))) / 2
-
-
-def _one_epoch(network: nn.Module, averaged: AveragedModel, optimiser: torch.optim.Optimizer, images: torch.Tensor, targets: torch.Tensor, recipe: Recipe,
-               epoch: int, renew: Callable | None) -> float:
-    "Every picture once; the mean loss."
-    losses, batches = [], torch.randperm(len(images)).split(recipe.batch)
-    for number, rows in enumerate(batches):
-        rate = one_cycle((epoch + number / len(batches)) / recipe.epochs, recipe.rate) if recipe.cycle else recipe.rate
-        for group in optimiser.param_groups: group["lr"] = rate
-        pictures = _pictures(images[rows]) if renew is None else renew(_pictures(images[rows]), rows)
-        pictures = moved(pictures, recipe.shift, recipe.turn, recipe.stretch, recipe.slant, recipe.mirror)
-        seen, wanted = _mixed(erased(pictures, recipe.erase), targets[rows], recipe.mixup)
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.half and torch.cpu._is_avx512_bf16_supported()): given = network(seen)
-        loss = F.cross_entropy(given.float(), wanted, label_smoothing=recipe.smoothing)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        averaged.update_parameters(network)
-        losses.append(loss.item() * len(rows))
-    return sum(losses) / len(images)
-
-
-def _average(kept: float, averaged: list[torch.Tensor], now: list[torch.Tensor], steps: torch.Tensor) -> None:
-    "A step of the moving average in place; the first steps count alike."
-    get_ema_multi_avg_fn(min(kept, 1 - 1 / (1 + int(steps))))(averaged, now, steps)
 
 
 def _mixed(images: torch.Tensor, targets: torch.Tensor, alpha: float) -> tuple[torch.Tensor, torch.Tensor]:

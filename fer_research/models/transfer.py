@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['FAMILIES', 'LEAST', 'METHODS', 'OPTIMISERS', 'FEW', 'resizing', 'Resized', 'Branches', 'build', 'depth', 'augmented',
-           'batches', 'Training', 'precision', 'since_best', 'said', 'fit', 'diverged', 'from_options', 'fit_or_load',
-           'take_weights', 'whole']
+           'batches', 'Training', 'precision', 'said', 'fit', 'diverged', 'from_options', 'fit_or_load', 'take_weights',
+           'whole']
 
 # %% ../../nbs/models/transfer.ipynb #bc9d6e1b
-import json, os, sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os, sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -22,15 +22,15 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 from keras import layers
-from safetensors import safe_open
-from safetensors.numpy import save_file
 from sklearn.metrics import f1_score
 
-from ..core import InputError, atomic, progress, write_csv, write_npz
+from .. import training_keras
+from ..core import InputError, write_csv, write_npz
 from ..features.deep_keras import filled, published
 from ..features.weights import weights_file
 from .cnn import moved
 from .heads import Part, scores
+from ..training_keras import Checkpoint, Divergence, Evaluation, assign, load_variables, save_variables
 
 # %% ../../nbs/models/transfer.ipynb #e6044114
 FAMILIES = {
@@ -173,18 +173,23 @@ def batches(
     part: Part,      # X: (n, side, side) uint8
     batch: int,      # faces
     seed: int,       # of the order and the moves
-    epoch: int,      # its number
+    epoch: int | range,  # its number, or those of several that follow one another
     moving: bool,    # whether faces move
     classes: int = 7,
 ) -> tf.data.Dataset:  # (faces, one of k) of each step
-    "An epoch's batches, made ahead."
-    order = np.random.default_rng((seed, epoch)).permutation(len(part.y))
+    "The batches of epochs, made ahead."
+    numbers = np.atleast_1d(epoch)
+    orders = np.array([np.random.default_rng((seed, number)).permutation(len(part.y)) for number in numbers])
     pictures, y = tf.constant(part.X), tf.one_hot(part.y, classes)
 
-    def gathered(step: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def steps(number: tf.Tensor, order: tf.Tensor) -> tf.data.Dataset:
+        rows = tf.data.Dataset.from_tensor_slices(order).batch(batch).enumerate()
+        return rows.map(lambda step, rows: (tf.stack([step, seed + 1_000_003 * number]), rows))
+
+    def gathered(moves: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         faces = tf.cast(tf.gather(pictures, rows), tf.float32)[..., None]
-        return augmented(faces, tf.stack([step, seed + 1_000_003 * epoch])) if moving else faces, tf.gather(y, rows)
-    return tf.data.Dataset.from_tensor_slices(order).batch(batch).enumerate().map(gathered, tf.data.AUTOTUNE).prefetch(4)
+        return augmented(faces, moves) if moving else faces, tf.gather(y, rows)
+    return tf.data.Dataset.from_tensor_slices((numbers, orders)).flat_map(steps).map(gathered, tf.data.AUTOTUNE).prefetch(4)
 
 # %% ../../nbs/models/transfer.ipynb #43a381de
 @dataclass(frozen=True)
@@ -216,35 +221,6 @@ def precision(
     try: yield
     finally: keras.config.set_dtype_policy(before)
 
-
-def since_best(
-    f1: Sequence[float],  # of each epoch
-    least: float,         # what counts as better
-) -> int:
-    "Epochs since the best one, as `keras.callbacks.EarlyStopping` counts them."
-    best, at = -np.inf, -1
-    for epoch, value in enumerate(f1):
-        if value - least > best: best, at = value, epoch
-    return len(f1) - 1 - at
-
-# %% ../../nbs/models/transfer.ipynb #37bdf591
-def _keep(path: Path, arrays: Sequence, history: list[dict] | None = None) -> None:
-    "Write arrays by number."
-    numbered = {f"{number:05d}": np.array(keras.ops.convert_to_numpy(array), order="C") for number, array in enumerate(arrays)}
-    with atomic(path) as t: save_file(numbered, t, {"history": json.dumps(history or [])})
-
-
-def _take(path: Path, variables: Sequence) -> list[dict]:
-    "Read arrays into variables; the history that was written with them."
-    with safe_open(path, "np") as file:
-        for name, variable in zip(sorted(file.keys()), variables, strict=True): variable.assign(file.get_tensor(name))
-        return json.loads(file.metadata()["history"])
-
-
-def _everything(network: keras.Model) -> list:
-    "All that a step changes."
-    return [*network.variables, *network.optimizer.variables]
-
 # %% ../../nbs/models/transfer.ipynb #30c5cdf3
 def said(
     network: keras.Model,  # of `build`
@@ -266,33 +242,24 @@ def fit(
     "Train, or go on where an earlier run with the same `state` was stopped. `InputError` for an unknown optimiser."
     if how.optimiser not in OPTIMISERS: raise InputError(f"optimiser {how.optimiser!r}: expected one of {', '.join(OPTIMISERS)}")
     with precision(how.half): made = network()
-    classes, last, best = made.output_shape[-1], Path(state) / "last.safetensors", Path(state) / "best.safetensors"
     steps = -(-len(train.y) // how.batch)
-    made.compile(OPTIMISERS[how.optimiser](how.rate), "categorical_crossentropy", jit_compile=False, run_eagerly=steps * how.epochs < FEW,
-                 metrics=["accuracy", keras.metrics.F1Score("macro", name="f1")])
+    made.compile(OPTIMISERS[how.optimiser](how.rate), "categorical_crossentropy", jit_compile=False,
+                 run_eagerly=steps * how.epochs < FEW, metrics=["accuracy", keras.metrics.F1Score("macro", name="f1")])
     made.optimizer.build(made.trainable_variables)
-    history = _take(last, _everything(made)) if last.exists() else []
-    for epoch in progress(range(len(history), how.epochs), "training", how.epochs - len(history), "epoch"):
-        if _over(history, how): break
-        done = made.fit(batches(train, how.batch, seed, epoch, how.augmented, classes), shuffle=False, verbose=0).history
-        proba = said(made, validation.X)
-        history.append({"epoch": epoch + 1, **{f"train_{name}": float(values[0]) for name, values in done.items()}, **_scores(proba, validation)})
-        if since_best([row["val_f1"] for row in history], how.least) == 0: _keep(best, made.variables)
-        if epoch + 1 < how.epochs: _keep(last, _everything(made), history)
-    if best.exists(): _take(best, made.variables)
-    return _in_full(made, network) if how.half else made, pd.DataFrame(history)
+    measure = Evaluation(lambda: _scores(said(made, validation.X), validation))
+    stopping = keras.callbacks.EarlyStopping("val_f1", how.least, how.patience, mode="max", restore_best_weights=True)
+    checkpoint = Checkpoint(state, made, stopping)
+    faces = batches(train, how.batch, seed, range(checkpoint.epochs, how.epochs), how.augmented, made.output_shape[-1])
+    history = training_keras.fit(made, faces, how.epochs, [measure, stopping, Divergence(), checkpoint],
+                                 checkpoint.epochs, steps_per_epoch=steps)
+    return _in_full(made, network) if how.half else made, history
 
 
 def _in_full(network: keras.Model, make: Callable[[], keras.Model]) -> keras.Model:
     "The network in full precision."
-    made = make()
-    for variable, value in zip(made.variables, network.variables, strict=True): variable.assign(value)
-    return made
-
-
-def _over(history: list[dict], how: Training) -> bool:
-    "Whether a training has nothing left to gain, or is lost."
-    return bool(history) and (since_best([row["val_f1"] for row in history], how.least) >= how.patience or not np.isfinite(history[-1]["train_loss"]))
+    whole = make()
+    assign(whole.variables, network.variables)
+    return whole
 
 
 def _scores(proba: np.ndarray, part: Part) -> dict[str, float]:
@@ -339,7 +306,7 @@ def fit_or_load(
         keras.utils.clear_session()
         made, history = fit(network, train, asked["validation"], how, seed, folder / "state")
         write_csv(folder / "history.csv", history)
-        _keep(folder / "weights.safetensors", made.variables)
+        save_variables(folder / "weights.safetensors", made.variables)
         write_npz(folder / "answers.npz", **{name: said(made, part.X) for name, part in asked.items()})
         for path in (folder / "state").glob("*"): path.unlink()
     with np.load(folder / "answers.npz", allow_pickle=False) as answers: return pd.read_csv(folder / "history.csv"), dict(answers)
@@ -350,7 +317,7 @@ def take_weights(
     network: keras.Model,  # of `build`; changed
 ) -> None:
     "Give a network the weights that are stored."
-    _take(Path(folder) / "weights.safetensors", network.variables)
+    assign(network.variables, load_variables(Path(folder) / "weights.safetensors")[0])
 
 # %% ../../nbs/models/transfer.ipynb #6025f161
 def whole(
