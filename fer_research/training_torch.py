@@ -46,7 +46,7 @@ class Callback:
     def on_epoch_begin(self, run: Run) -> None: "Before the order of the items is drawn."
     def on_batch_begin(self, run: Run) -> None: "Before a step."
     def on_batch_end(self, run: Run) -> None: "After a step of the optimiser."
-    def on_epoch_end(self, run: Run) -> None: "When the epoch is a row of the history; the network is in evaluation mode."
+    def on_epoch_end(self, run: Run) -> None: "When an epoch is a row of the history, the network in evaluation mode."
     def on_train_end(self, run: Run) -> None: "After the last epoch."
 
 # %% ../nbs/training_torch.ipynb #cf4a326e
@@ -56,7 +56,7 @@ Loss = Callable[[torch.Tensor], tuple[torch.Tensor, Mapping[str, torch.Tensor]]]
 def fit(
     network: nn.Module,  # changed; in evaluation mode at the end
     optimiser: torch.optim.Optimizer,  # of its parameters
-    loss: Loss,          # numbers of a batch's items -> the objective to lower; means over the batch by column of the history
+    loss: Loss,          # numbers of a batch's items -> the objective to lower; means over the batch by name
     items: int,          # how many there are to learn from
     epochs: int,         # in all
     batch: int,          # items in a step
@@ -208,7 +208,8 @@ def load_checkpoint(
 ) -> list[dict]:  # the history
     "Take over the state of a training."
     with safe_open(path, "pt") as file:
-        tensors, history = {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["history"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        history = json.loads(file.metadata()["history"])
     network.load_state_dict({name: tensors.pop(f"network.{name}") for name in network.state_dict()})
     states: dict[int, dict] = {}
     for name, value in tensors.items():
