@@ -27,9 +27,8 @@ class Run:
     "A training under way: what callbacks see of it."
     network: nn.Module
     optimiser: torch.optim.Optimizer
-    epochs: int             # in all
+    steps: int              # in an epoch
     callbacks: Sequence["Callback"]
-    progress: float = 0.0   # share of all steps that have been made
     history: list[dict] = field(default_factory=list)  # a row an epoch: epoch (from 1), what is measured
 
     def call(
@@ -63,7 +62,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
 ) -> list[dict]:  # the history, a row an epoch
     "Train a network."
-    run = Run(network, optimiser, epochs, callbacks)
+    run = Run(network, optimiser, -(-items // batch), callbacks)
     run.call("on_train_begin")
     first = len(run.history)
     for epoch in progress(range(first, epochs), "training", epochs - first, "epoch"):
@@ -77,9 +76,8 @@ def fit(
 def _one_epoch(run: Run, loss: Loss, items: int, batch: int) -> dict[str, float]:
     "Every item once, in a new order; the means of what is recorded."
     run.network.train()
-    sums, batches = {}, torch.randperm(items).split(batch)
-    for number, rows in enumerate(batches):
-        run.progress = (len(run.history) + number / len(batches)) / run.epochs
+    sums = {}
+    for rows in torch.randperm(items).split(batch):
         run.call("on_batch_begin")
         objective, values = loss(rows)
         run.optimiser.zero_grad()
@@ -105,16 +103,20 @@ class Evaluation(Callback):
 
 # %% ../nbs/training_torch.ipynb #ac62bc42
 class Schedule(Callback):
-    "Sets the learning rate before each step."
+    "Changes the learning rate after each step."
     def __init__(
         self,
-        rate: Callable[[float], float],  # share of the steps that have been made, in [0, 1) -> learning rate
+        scheduler: torch.optim.lr_scheduler.LRScheduler,  # whose rate follows from the number of steps
     ):
-        self.rate = rate
+        self.scheduler = scheduler
 
-    def on_batch_begin(self, run: Run) -> None:
-        "The same rate for all groups of parameters."
-        for group in run.optimiser.param_groups: group["lr"] = self.rate(run.progress)
+    def on_epoch_begin(self, run: Run) -> None:
+        "Count the steps of an earlier run."
+        self.scheduler.last_epoch = len(run.history) * run.steps
+
+    def on_batch_end(self, run: Run) -> None:
+        "The next rate."
+        self.scheduler.step()
 
 # %% ../nbs/training_torch.ipynb #3839df91
 class AveragedWeights(Callback):
@@ -198,7 +200,8 @@ def save_checkpoint(
     for number, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
     tensors = {name: value.contiguous() for name, value in tensors.items()}
-    with atomic(path) as t: save_file(tensors, t, {"history": json.dumps(history)})
+    groups = [{name: value for name, value in group.items() if name != "params"} for group in optimiser.param_groups]
+    with atomic(path) as t: save_file(tensors, t, {"history": json.dumps(history), "groups": json.dumps(groups)})
 
 # %% ../nbs/training_torch.ipynb #8a51f0b3
 def load_checkpoint(
@@ -209,13 +212,14 @@ def load_checkpoint(
     "Take over the state of a training."
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}
-        history = json.loads(file.metadata()["history"])
+        history, groups = (json.loads(file.metadata()[name]) for name in ("history", "groups"))
     network.load_state_dict({name: tensors.pop(f"network.{name}") for name in network.state_dict()})
     states: dict[int, dict] = {}
     for name, value in tensors.items():
         _, number, entry = name.split(".")
         states.setdefault(int(number), {})[entry] = value
-    optimiser.load_state_dict(optimiser.state_dict() | {"state": states})
+    groups = [old | new for old, new in zip(optimiser.state_dict()["param_groups"], groups, strict=True)]
+    optimiser.load_state_dict({"state": states, "param_groups": groups})
     for parameter, state in optimiser.state.items():  # in memory as the parameter is: a fused optimiser goes by places
         alike = {name: value for name, value in state.items() if value.shape == parameter.shape}
         state.update({name: torch.empty_like(parameter).copy_(value) for name, value in alike.items()})
