@@ -75,7 +75,7 @@ lab: setup ## open the notebooks in JupyterLab, on this machine only (ARGS goes 
 	JUPYTER_CONFIG_DIR="$(CURDIR)/.jupyter" PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" jupyter lab $(ARGS)
 
 docs: data ## build the documentation into site/, from the notebooks and the reports of `make repro`
-	@python -m fer_research.pipeline.site
+	@python -m docs.generator
 
 bench: data ## measure the sources' ways against ours (FER6=path of the real FER-6 archive)
 	python -m benchmarks $(if $(FER6),--fer6 "$(FER6)")
@@ -89,11 +89,11 @@ lock: setup ## resolve pyproject.toml into requirements.txt anew (ARGS goes to u
 	uv pip compile pyproject.toml --extra cluster --extra dev --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url -o requirements.txt $(ARGS)
 
 readme: setup ## make README.md from nbs/index.ipynb
-	python -m fer_research.pipeline.readme
+	python -m docs.generator.readme
 
 export: setup ## notebooks to modules, and clean the notebooks
 	nbdev_export && nbdev_clean
 
-clean: ## remove outputs and caches; keeps data/, results/, DVC's cache and VENV
-	rm -rf outputs scratch _docs _proc site .pytest_cache .ruff_cache
+clean: ## remove outputs and caches; keeps data/, results/, VENV, DVC's cache and executed pages
+	rm -rf outputs scratch site .pytest_cache .ruff_cache
 	find . \( -path ./.git -o -path ./.dvc -o -path ./data -o -path './.venv*' \) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +

@@ -12,19 +12,39 @@ from urllib.parse import unquote, urldefrag, urlparse
 import nbformat
 import pytest
 from conftest import ROOT, Clone
-from ruamel.yaml import YAML
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-BUILD = ("-m", "fer_research.pipeline.site")
+from docs.generator.execute import ALWAYS, cache_key
+from docs.generator.links import FENCE
+from docs.generator.pages import front_matter
+from docs.generator.site import TEXTS, notebook_names, page_path
+
+NOTEBOOKS = [f"nbs/{name}" for name in notebook_names(ROOT)]
+BUILD = ("-m", "docs.generator")
 NO_NETWORK = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https", "all")}
 CHROMIUM = ("--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
             "--disable-sync").split() + ["--host-resolver-rules=MAP * ~NOTFOUND"]
 PATIENCE = 30  # seconds
 LOADS = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href"}  # elements that make a browser load something
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+AUDIT = '''
+"Logs each file that the processes of a page open: page, path."
+import os, sys
+if "JPY_SESSION_NAME" in os.environ:
+    log = os.open(os.environ["AUDIT_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    def hook(event, arguments):
+        if event == "open" and isinstance(arguments[0], str | bytes):
+            path = os.path.abspath(os.fsdecode(arguments[0]))
+            os.write(log, f"{os.environ['JPY_SESSION_NAME']}\\t{path}\\n".encode())
+
+    sys.addaudithook(hook)
+'''
+MODULES = ("fer_research/", "docs/")  # followed from a page's imports
+ITEM = r"(?:[-*+]|\d+[.)])[ \t]"
 
 
 class Reader(HTMLParser):
@@ -50,16 +70,31 @@ class Site(NamedTuple):
     "A built site and the clone it was built in."
     clone: Clone
     folder: Path
-    pages: dict[str, Reader]  # by their path in the site
+    pages: dict[str, Reader]      # by their path in the site
+    opened: dict[str, set[str]]   # page's notebook -> files of the clone that it opened, both from the root
 
 
 @pytest.fixture(scope="module")
 def site(reproduced, tmp_path_factory) -> Site:
-    "The site, built without a network."
+    "The site, built without a network, and watched."
+    audit = tmp_path_factory.mktemp("audit")
+    (audit / "sitecustomize.py").write_text(AUDIT)
+    (audit / "log").touch()
     clone = reproduced.copy(tmp_path_factory.mktemp("docs"))
-    clone.run("python", *BUILD, **NO_NETWORK)
+    clone.run("python", *BUILD, PYTHONPATH=str(audit), AUDIT_LOG=str(audit / "log"), **NO_NETWORK)
     folder = clone.root / "site"
-    return Site(clone, folder, {path.relative_to(folder).as_posix(): Reader(path) for path in sorted(folder.rglob("*.html"))})
+    pages = {path.relative_to(folder).as_posix(): Reader(path) for path in sorted(folder.rglob("*.html"))}
+    return Site(clone, folder, pages, opened_by_pages(audit / "log", clone.root))
+
+
+def opened_by_pages(log: Path, root: Path) -> dict[str, set[str]]:
+    "The files of a clone in a log of AUDIT, by page."
+    opened = {}
+    for line in log.read_text().splitlines():
+        page, path = map(Path, line.split("\t"))
+        paths = opened.setdefault(page.relative_to(root).as_posix(), set())
+        if path.is_relative_to(root): paths.add(path.relative_to(root).as_posix())
+    return opened
 
 
 @pytest.fixture(scope="module")
@@ -202,25 +237,37 @@ def test_without_results_it_says_what_to_run(work):
     assert re.fullmatch(r"docs: \S+/outputs/reports/\S+\.ipynb is not there yet: run `make repro` first\n", asked.stderr)
 
 
-# --- Quarto ---------------------------------------------------------------------------------------------------------
+# --- what pages are made of -------------------------------------------------------------------------------------------
 
-def test_the_sidebar_names_every_notebook():
-    listed = re.findall(r"^\s*- (\S+\.ipynb)$", (ROOT / "nbs" / "sidebar.yml").read_text(), re.M)
-    there = [path.relative_to(ROOT / "nbs").as_posix() for path in (ROOT / "nbs").rglob("*.ipynb") if path.parent.name != ".ipynb_checkpoints"]
-    assert sorted(listed) == sorted(there)
-    assert YAML(typ="safe").load(ROOT / "nbs" / "sidebar.yml")["website"]["sidebar"]["contents"][0] == "index.ipynb"
-
-
-def test_quartos_settings_are_those_that_nbdev_writes(work):
-    work.run("python", "-c", "from nbdev.quarto import refresh_quarto_yml; refresh_quarto_yml()")
-    assert work.git("status", "--porcelain") == ""
+def test_the_navigation_names_every_page():
+    listed = re.findall(r"^ +- (?:\w+: )?(\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M)
+    notebooks = [page_path(name) for name in notebook_names(ROOT) if not name.startswith("studies/")]
+    assert sorted(listed) == sorted([*notebooks, *TEXTS.values(), "studies/index.md", "api/index.md"])
 
 
-@pytest.mark.slow
-def test_nbdev_prepares_every_notebook_for_quarto(work):
-    work.run("python", "-W", "ignore", "-c", "from nbdev.serve import proc_nbs; proc_nbs('nbs', n_workers=0)")
-    names = lambda folder: {path.relative_to(folder) for path in folder.rglob("*.ipynb")}
-    assert names(work.root / "_proc") == names(work.root / "nbs")
+def test_a_page_opens_no_file_that_its_front_matter_does_not_name(site):
+    matter = {path: front_matter(nbformat.read(ROOT / path, as_version=4)) for path in NOTEBOOKS}
+    deps = {path: values["deps"] for path, values in matter.items() if "deps" in values}
+    assert len(deps) > 10 and deps.keys() <= site.opened.keys()
+    for page, names in deps.items():
+        known = (*MODULES, *ALWAYS, *names, "scratch/")
+        assert not [path for path in site.opened[page] if not path.startswith(known)], page
+
+
+def test_a_second_build_executes_nothing(site):
+    root = site.clone.root
+    assert len(site.opened) > 20
+    for page in site.opened:
+        copy = f"{page.removesuffix('.ipynb')}/{cache_key(root / page, root)}.ipynb"
+        assert (root / ".cache" / "pages" / copy).is_file(), page
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS)
+def test_a_list_begins_after_an_empty_line_and_one_in_it_with_four_spaces(path):
+    "JupyterLab needs neither, Python-Markdown both."
+    cells = [cell for cell in nbformat.read(ROOT / path, as_version=4).cells if cell.cell_type == "markdown"]
+    text = "\n\n".join(FENCE.sub("", cell.source) for cell in cells)
+    assert not re.findall(rf"^(?!\s|{ITEM}).*\S\n{ITEM}.*", text, re.M) + re.findall(rf"^ {{2,3}}{ITEM}.*", text, re.M)
 
 
 # --- in the browser -------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from conftest import ROOT
 from ruamel.yaml import YAML
 from typer.main import get_command
 
+from docs.generator.pages import front_matter
 from fer_research.pipeline.cli import app
 
 PAGES = sorted((ROOT / "nbs" / "guide").glob("*.ipynb"))
@@ -95,7 +96,8 @@ def test_yaml_in_fences_is_yaml(page):
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_a_page_has_the_form_that_the_site_needs(path):
     notebook = nbformat.read(path, as_version=4)
-    static = notebook.cells[0].cell_type == "raw"
-    title = notebook.cells[1 if static else 0].source.splitlines()
-    assert title[0].startswith("# ") and any(line.startswith("> ") for line in title[1:3])
-    if static: assert "skip_exec: true" in notebook.cells[0].source and {cell.cell_type for cell in notebook.cells[1:]} == {"markdown"}
+    matter = front_matter(notebook)
+    title, *rest = notebook.cells[1:] if matter else notebook.cells
+    first, *lines = title.source.splitlines()
+    assert first.startswith("# ") and any(line.startswith("> ") for line in lines[:2])
+    assert all(cell.cell_type == "markdown" for cell in rest) == matter.get("skip_exec", False)

@@ -6,7 +6,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from fer_research.pipeline.readme import readme
+from docs.generator.readme import readme
 
 
 def test_a_finished_run_is_recorded(done):

@@ -1,0 +1,1 @@
+"The documentation: its generator and the files that every page loads."
