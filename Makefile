@@ -91,8 +91,8 @@ lock: setup ## resolve pyproject.toml into requirements.txt anew (ARGS goes to u
 readme: setup ## make README.md from nbs/index.ipynb
 	python -m docs.generator.readme
 
-export: setup ## notebooks to modules, and clean the notebooks
-	nbdev_export && nbdev_clean
+export: setup ## notebooks to modules, params.yaml into the study notebooks, and clean the notebooks
+	nbdev_export && python -m fer_research.pipeline.cli parameters && nbdev_clean
 
 clean: ## remove outputs and caches; keeps data/, results/, VENV, DVC's cache and executed pages
 	rm -rf outputs scratch site .pytest_cache .ruff_cache

@@ -33,7 +33,7 @@ def generated(X: np.ndarray, y: np.ndarray, epoch: int):
 
 def together(X: np.ndarray, y: np.ndarray, epoch: int):
     "Ours."
-    from fer_research.models.heads import Part
+    from fer_research.data.parts import Part
     from fer_research.models.transfer import batches
 
     return batches(Part(X, y), BATCH, SEED, epoch, True, CLASSES)
@@ -110,8 +110,8 @@ source_wait, ours_wait = partial(wait, make=generated), partial(wait, make=toget
 
 def fold(number: int, folder: str) -> float:
     "A piece of work: VGG16 on a few faces."
+    from fer_research.data.parts import Part
     from fer_research.models.cnn import one_thread
-    from fer_research.models.heads import Part
     from fer_research.models.transfer import Training, build, fit_or_load
 
     one_thread()

@@ -93,8 +93,8 @@ def fit_study(
     make_split: Callable[[np.ndarray, np.ndarray], Split],  # of labels and groups
 ) -> dict:
     "From the archive to the accuracy: projection of the training part, the number of rounds chosen on the validation part."
+    from fer_research.data.parts import Part
     from fer_research.models.boosting import fit_lightgbm  # only here: the other sides do without its memory
-    from fer_research.models.heads import Part
 
     with clock("decode"):
         pixels, items = read_faces(path)
@@ -193,10 +193,9 @@ def best_options(
     seed: int,          # of the samplers, bagging and feature sampling
 ) -> dict:
     "The search of the study's tuned variants: binned once, two trials at a time with a thread each, pruned and compared by validation loss."
+    from fer_research.data.parts import Part
     from fer_research.models.boosting import bin_parts, validation_loss
-    from fer_research.models.heads import Part
-    from fer_research.pipeline.search import LIGHTGBM_SPACE
-    from fer_research.pipeline.search import search as run_search
+    from fer_research.pipeline.search import LIGHTGBM_SPACE, run_search
 
     with tempfile.TemporaryDirectory(prefix="fer-benchmark-") as folder:
         bins = bin_parts(Path(folder, "bins"), Part(*train), Part(*validation), seed, MAX_BIN)
@@ -214,8 +213,8 @@ def search(path: Path, clock: Clock) -> dict:
 
 def search_result(path: Path, clock: Clock) -> dict:
     "What the search finds, for three seeds: fitted as the study does to training and validation part, and to the training part alone."
+    from fer_research.data.parts import Part
     from fer_research.models.boosting import fit_lightgbm
-    from fer_research.models.heads import Part
 
     accuracies, alone = [], []
     for seed in range(3):
@@ -256,8 +255,8 @@ elm_path_1, elm_path_50 = partial(elm_path, alphas=1), partial(elm_path, alphas=
 
 def elm_patches(path: Path, clock: Clock) -> dict:
     "9,990 pooled responses of drawn pictures and of their mirror images, and one ridge readout."
+    from fer_research.data.parts import Part
     from fer_research.features.patches import PatchNetwork
-    from fer_research.models.heads import Part
     from fer_research.models.patches import Grey, fit_member, maps_of
 
     rng = np.random.default_rng(SEED)

@@ -91,8 +91,10 @@ def _kept(path: Path) -> dict:
     return json.loads(arrays.pop("json").item()) | arrays
 
 # %% ../nbs/compute.ipynb #c0a1e006
-_THREADS = ("OMP_NUM", "OPENBLAS_NUM", "MKL_NUM", "BLIS_NUM", "VECLIB_MAXIMUM", "NUMBA_NUM", "NUMEXPR_NUM")  # variables that joblib limits
-_SETTINGS = ("ATEN_", "DNNL_", "FER_RESEARCH_", "KERAS_", "MKL_", "MPL", "NPY_", "ONEDNN_", "OPENBLAS_", "PYTHON", "TF_")  # variables that begin like this go along
+# variables that joblib limits
+_THREADS = ("OMP_NUM", "OPENBLAS_NUM", "MKL_NUM", "BLIS_NUM", "VECLIB_MAXIMUM", "NUMBA_NUM", "NUMEXPR_NUM")
+# variables that begin like this go along
+_SETTINGS = ("ATEN_", "DNNL_", "FER_RESEARCH_", "KERAS_", "MKL_", "MPL", "NPY_", "ONEDNN_", "OPENBLAS_", "PYTHON", "TF_")
 
 
 def _start() -> dict[str, Any]:

@@ -17,11 +17,10 @@ OUTSIDE = ("GIT_", "DVC_", "MAKE", "PYTHON", "JUPYTER", "IPYTHON", "MPL", "MATPL
 LARGE = 100_000  # bytes
 os.environ |= {"OMP_WAIT_POLICY": "passive", "OPENBLAS_THREAD_TIMEOUT": "4"}  # before NumPy is imported: tests run beside each other, and a waiting thread would take the core of a working one
 AUDIT = '''
-"Logs each file that a stage's processes open: stage, process, r or w, path."
+"Logs each file that a stage's processes open: stage, r or w, path."
 import os, sys
 if "DVC_STAGE" in os.environ:
     log = os.open(os.environ["AUDIT_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    process = "runner" if "fer_research.pipeline.cli" in sys.orig_argv else "kernel"
     root, original = os.environ["DVC_ROOT"] + os.sep, os.environ["AUDIT_ORIGINAL"] + os.sep
 
     def hook(event, arguments):
@@ -31,7 +30,7 @@ if "DVC_STAGE" in os.environ:
         if isinstance(path, int) or path is None: return
         path = os.path.abspath(os.fsdecode(path))
         if path.startswith((root, original)):
-            os.write(log, f"{os.environ['DVC_STAGE']}\\t{process}\\t{'w' if write else 'r'}\\t{path.removeprefix(root)}\\n".encode())
+            os.write(log, f"{os.environ['DVC_STAGE']}\\t{'w' if write else 'r'}\\t{path.removeprefix(root)}\\n".encode())
 
     sys.addaudithook(hook)
 '''
@@ -39,10 +38,9 @@ if "DVC_STAGE" in os.environ:
 
 class Opened(NamedTuple):
     "A file that a stage opened."
-    stage: str    # such as "prepare@fer6"
-    process: str  # "runner", or "kernel" for it and its children
-    mode: str     # "r" or "w"; a rename writes its target
-    path: str     # relative to the clone's root; absolute for a module of the original working tree
+    stage: str  # such as "prepare@fer6"
+    mode: str  # "r" or "w"; a rename writes its target
+    path: str  # relative to the clone's root; absolute for a module of the original working tree
 
 
 @dataclass(frozen=True)

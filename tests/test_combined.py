@@ -7,94 +7,120 @@ import pandas as pd
 import pytest
 
 from fer_research.core import InputError
+from fer_research.data.archive import decode_chunks
+from fer_research.data.catalogue import open_set
+from fer_research.data.prepared import load_split, raw_data
+from fer_research.data.vectors import read_vectors
+from fer_research.features.combined import combined, open_extractor
+from fer_research.features.pca import load_pca
 from fer_research.models.combined import adjusted, read_probabilities, same_split, vote
+from fer_research.pipeline.artifacts import find_variant
 
 STUDY = "fer_boosting"
-ADJUSTED, OF = "efficientnet_lite0_adjusted", "efficientnet_lite0_logistic"
-VOTE, VOTERS = "efficientnet_lite0_pca_vote", ("efficientnet_lite0_logistic", "pca")
+ADJUSTED, ORIGINAL = "efficientnet_lite0_adjusted", "efficientnet_lite0_logistic"
+ENSEMBLE, PARTS = "efficientnet_lite0_pca_ensemble", ("efficientnet_lite0_logistic", "pca")
+REDUCED = "efficientnet_lite0_proposal"
 
 
 @pytest.fixture(scope="module")
-def said(reproduced):
+def files(reproduced):
+    "The files of a variant."
+    return lambda variant: find_variant(STUDY, variant, reproduced.root)
+
+
+@pytest.fixture(scope="module")
+def probabilities(files):
     "The predictions of a variant."
-    return lambda variant: read_probabilities(reproduced.root / "outputs" / "predictions" / STUDY, variant)
+    return lambda variant: read_probabilities(files(variant).predictions.parent, variant)
 
 
 @pytest.fixture(scope="module")
-def written(reproduced):
-    "What a file of a variant's results says."
-    def read(variant, name):
-        path = reproduced.root / "results" / STUDY / variant / name
-        return json.loads(path.read_text()) if path.suffix == ".json" else pd.read_csv(path)
+def written(files):
+    "A variant's metrics, and a row a value that was tried."
+    def read(variant):
+        return json.loads(files(variant).metrics.read_text()), pd.read_csv(files(variant).tables / "trials.csv")
     return read
 
 
-def about(reproduced, variant) -> dict:
+def about(files, variant) -> dict:
     "What model.json says."
-    return json.loads((reproduced.root / "outputs" / "models" / STUDY / variant / "model.json").read_text())
+    return json.loads((files(variant).model / "model.json").read_text())
 
 
-def test_an_adjusted_variant_is_the_other_one_shifted(said, reproduced):
-    offsets = np.array(about(reproduced, ADJUSTED)["offsets"])
-    for after, before in zip(said(ADJUSTED), said(OF), strict=True):
+def test_an_adjusted_variant_is_the_other_one_shifted(probabilities, files):
+    offsets = np.array(about(files, ADJUSTED)["offsets"])
+    for after, before in zip(probabilities(ADJUSTED), probabilities(ORIGINAL), strict=True):
         assert after.id.tolist() == before.id.tolist()
         np.testing.assert_allclose(after.proba, adjusted(before.proba, offsets), atol=1e-6)
 
 
-def test_offsets_favour_rare_classes_and_validation_chose_them(said, reproduced, written):
-    offsets, counts = about(reproduced, ADJUSTED)["offsets"], np.bincount(said(OF).validation.y_true)
-    history, metrics = written(ADJUSTED, "history.csv"), written(ADJUSTED, "metrics.json")
-    assert all((offsets[a] > offsets[b]) == (counts[a] < counts[b]) or offsets[a] == offsets[b] for a in range(6) for b in range(6))
-    best = history.loc[history["val_balanced_accuracy"].idxmax()]
+def test_offsets_favour_rare_classes_and_validation_chose_them(probabilities, files, written):
+    offsets = about(files, ADJUSTED)["offsets"]
+    counts = np.bincount(probabilities(ORIGINAL).validation.y_true)
+    for a, b in np.ndindex(6, 6):
+        assert (offsets[a] > offsets[b]) == (counts[a] < counts[b]) or offsets[a] == offsets[b]
+    metrics, trials = written(ADJUSTED)
+    best = trials.loc[trials["val_balanced_accuracy"].idxmax()]
     assert (metrics["tau"], metrics["val_balanced_accuracy"]) == (best["tau"], best["val_balanced_accuracy"])
-    assert metrics["val_balanced_accuracy"] >= history["val_balanced_accuracy"][0]
+    assert metrics["val_balanced_accuracy"] >= trials["val_balanced_accuracy"][0]
 
 
-def test_a_vote_is_the_weighted_mean_of_two(said, reproduced):
-    weights = about(reproduced, VOTE)["weights"]
-    for ours, *theirs in zip(said(VOTE), *map(said, VOTERS), strict=True):
+def test_an_ensemble_is_the_weighted_mean_of_two(probabilities, files):
+    weights = about(files, ENSEMBLE)["weights"]
+    for ours, *theirs in zip(probabilities(ENSEMBLE), *map(probabilities, PARTS), strict=True):
         assert all(ours.id.tolist() == part.id.tolist() for part in theirs)
         np.testing.assert_allclose(ours.proba, vote([part.proba for part in theirs], weights), atol=1e-6)
 
 
-def test_a_vote_is_no_worse_than_its_parts_where_it_was_chosen(written):
-    history, metrics = written(VOTE, "history.csv"), written(VOTE, "metrics.json")
-    assert metrics["val_loss"] == history["val_loss"].min() and metrics["first_weight"] == history.loc[history["val_loss"].idxmin(), "weight"]
+def test_an_ensemble_is_no_worse_than_its_parts_where_it_was_chosen(written):
+    metrics, trials = written(ENSEMBLE)
+    assert metrics["val_loss"] == trials["val_loss"].min()
+    assert metrics["first_weight"] == trials.loc[trials["val_loss"].idxmin(), "weight"]
 
 
-@pytest.mark.parametrize("variant", ["resnet50_vit", "resnet50_vit_vote", "vit_base_patch16_proposal"])
-def test_what_is_made_of_a_check_is_a_check(variant, written):
-    assert written(variant, "metrics.json")["pipeline_check"] == 1
+@pytest.mark.parametrize("entry", ["joined_resnet50_vit", "ensemble_resnet50_vit_ensemble",
+                                   "fit_vit_base_patch16_proposal"])
+def test_what_is_made_of_a_smoke_test_is_a_smoke_test(entry, reproduced):
+    report = (reproduced.root / "outputs" / STUDY / "smoke_tests" / f"{entry}.ipynb").read_text()
+    assert "A smoke test and no result" in report
 
 
-@pytest.mark.parametrize("variant", [ADJUSTED, VOTE])
+@pytest.mark.parametrize("variant", [ADJUSTED, ENSEMBLE, REDUCED])
 def test_what_is_made_of_results_is_a_result(variant, written):
-    assert "pipeline_check" not in written(variant, "metrics.json")
+    assert "smoke_test" not in written(variant)[0]
 
 
-def test_variants_of_different_splits_cannot_vote(said, reproduced, tmp_path):
-    with pytest.raises(InputError, match="no predictions of a validation part"): said("pca_published")
-    folder = reproduced.root / "outputs" / "predictions" / STUDY
-    shutil.copy(folder / "pca_validation.npz", tmp_path / "other_validation.npz")
-    shutil.copy(folder / "pca_validation.npz", tmp_path / "other.npz")
-    with pytest.raises(InputError, match="the two come from different splits"): same_split(said("pca"), read_probabilities(tmp_path, "other"))
+def test_variants_of_different_splits_make_no_ensemble(probabilities, files, tmp_path):
+    with pytest.raises(InputError, match="no predictions of a validation part"): probabilities("pca_published")
+    for name in ("other", "other_validation"): shutil.copy(files("pca").validation, tmp_path / f"{name}.npz")
+    with pytest.raises(InputError, match="the two come from different splits"):
+        same_split(probabilities("pca"), read_probabilities(tmp_path, "other"))
 
 
-def test_joined_features_are_both_and_reduced_ones_fewer(reproduced):
-    folder = reproduced.root / "outputs" / "features" / STUDY
-    ids, values = ({name: np.load(folder / name / f"{kind}.npy") for name in ("resnet50", "vit_base_patch16", "resnet50_vit")} for kind in ("ids", "features"))
-    common = [name for name in ids["resnet50"] if name in set(ids["vit_base_patch16"])]
-    assert ids["resnet50_vit"].tolist() == common
-    parts = [values[name][[ids[name].tolist().index(item) for item in common]] for name in ("resnet50", "vit_base_patch16")]
-    np.testing.assert_array_equal(values["resnet50_vit"], np.hstack(parts))
-    assert np.load(folder / "efficientnet_lite0_100" / "features.npy").shape == (len(np.load(folder / "efficientnet_lite0" / "ids.npy")), 100)
+def test_features_side_by_side_and_reduced_are_those_of_their_extractor(reproduced, tmp_path):
+    "Pixels and a network, from the raw faces to the vectors that a fit is given."
+    outputs = reproduced.root / "outputs" / STUDY
+    folders = [outputs / place / "features" for place in ("pixels/pca", "embed/efficientnet_lite0")]
+    names = read_vectors(folders[0]).id
+    joined, reduced = (combined(folders, components, names[:500], 0, tmp_path) for components in (None, 20))
+    pixels, network = map(read_vectors, folders)
+    rows = [network.id.tolist().index(name) for name in names]
+    np.testing.assert_array_equal(joined.vectors.values, np.hstack([pixels.values, network.values[rows]]))
+    faces = open_set("fer6", raw_data("fer6", reproduced.root))
+    for features in (joined, reduced):
+        extractor = open_extractor(features.extractor)
+        decoded = next(iter(decode_chunks(faces.read, names[:3], extractor.views)))
+        np.testing.assert_allclose(extractor.transform(*decoded.images), features.vectors.values[:3], atol=1e-3)
+    assert reduced.vectors.values.shape == (len(names), 20)
 
 
-@pytest.mark.parametrize("key", ["efficientnet_lite0_100", "vit_base_patch16_100"])
-def test_a_reduction_is_fitted_on_the_training_part_alone(key, reproduced):
-    source = np.load(reproduced.root / "outputs" / "features" / STUDY / key.removesuffix("_100") / "ids.npy")
-    split = pd.read_csv(reproduced.root / "outputs" / "splits" / STUDY / "sound.csv", dtype=str, keep_default_na=False).query("part == 'training'")
-    metrics = json.loads((reproduced.root / "results" / STUDY / key / "reduce" / "metrics.json").read_text())
-    assert metrics["n_fitted"] == split["id"].isin(source).sum() and metrics["n_components"] == min(100, metrics["n_fitted"] - 1)
-    reduced = np.load(reproduced.root / "outputs" / "features" / STUDY / key / "features.npy")[np.isin(source, split["id"])]
-    assert abs(reduced.mean(axis=0)).max() < 1e-3 * reduced.std() and abs(np.corrcoef(reduced.T) - np.eye(metrics["n_components"])).max() < .05
+def test_a_reduction_is_fitted_on_the_training_part_alone(reproduced, files, written):
+    features = read_vectors(reproduced.root / "outputs" / STUDY / "embed" / "efficientnet_lite0" / "features")
+    training = load_split(STUDY, "sound", reproduced.root).query("part == 'training'")["id"]
+    values = features.values[np.isin(features.id, training)]
+    projection = load_pca(files(REDUCED).model / "extractor" / "reduced" / "projection.safetensors")
+    np.testing.assert_allclose(projection.mean_, values.mean(axis=0), rtol=1e-4, atol=1e-5)
+    reduced = projection.transform(values)
+    assert written(REDUCED)[0]["n_components"] == reduced.shape[1] == 100
+    assert abs(reduced.mean(axis=0)).max() < 1e-3 * reduced.std()
+    assert abs(np.corrcoef(reduced.T) - np.eye(100)).max() < .05

@@ -11,9 +11,12 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from docs.generator import cards, execute, links, pages, pictures, readme, reference, site, studies
 from docs.generator.mathml import MathML
-from fer_research.core import InputError, write_csv, write_json
+from fer_research.core import InputError, write_csv
+from fer_research.pipeline.artifacts import Stage
+from fer_research.pipeline.params import read_params
+from fer_research.pipeline.records import record_source, record_variants
 
-PCA = studies.Report("fer_boosting", "fit", "pca", "Boosting on faces: one fit")
+PCA = studies.Report("fer_boosting", "fit", "pca", "fit", "Boosting on faces: one fit")
 PICTURE = [new_output("display_data", {"image/png": "aGk="})]
 
 
@@ -265,7 +268,8 @@ def test_a_cell_that_drew_pictures_is_known(cell, shows):
 
 
 PARAMS = {"fer_boosting": {"common": {"dataset": "fer6"}}}
-COMPARISON = studies.Report("comparison", "compare", "")
+COMPARISON = studies.Report("comparison", "compare")
+SMOKE_TEST = studies.Report("fer_boosting", "smoke_tests", "joined_resnet50_vit", "fit", "Boosting on faces: one fit")
 
 
 @pytest.mark.parametrize("report", [PCA, COMPARISON, studies.Report("datasets", "explore", "fer6")])
@@ -286,14 +290,25 @@ def test_the_guide_goes_without_such_pictures():
 
 # --- pages about studies ----------------------------------------------------------------------------------------------
 
-OWN = [studies.Report("a", "split", "cut", "Faces: the split"), studies.Report("a", "fit", "pca", "Faces: the fit"),
-       studies.Report("a", "fit", "resnet", "Faces: the fit")]
+OWN = [studies.Report("a", "split", "", "split", "Faces: the split"),
+       *(studies.Report("a", "fit", key, "fit", "Faces: the fit") for key in ("pca", "resnet")),
+       *(studies.Report("a", "smoke_tests", key, "fit", "Faces: the fit") for key in ("fit_vgg", "joined_vgg"))]
 
 
-def test_a_report_knows_its_source_and_its_page():
-    assert (PCA.source, PCA.page) == ("outputs/reports/fer_boosting/pca/fit.ipynb", "studies/fer_boosting/pca/fit.md")
-    assert COMPARISON.source == "outputs/reports/comparison/compare.ipynb"
-    assert COMPARISON.page == "studies/comparison/compare.md"
+@pytest.mark.parametrize(("report", "source", "page"), [
+    (PCA, "outputs/fer_boosting/fit/pca/report.ipynb", "studies/fer_boosting/fit/pca.md"),
+    (COMPARISON, "outputs/comparison/compare/report.ipynb", "studies/comparison/compare.md"),
+    (SMOKE_TEST, "outputs/fer_boosting/smoke_tests/joined_resnet50_vit.ipynb",
+     "studies/fer_boosting/smoke_tests/joined_resnet50_vit.md")])
+def test_a_report_knows_its_source_and_its_page(report, source, page):
+    assert (report.source, report.page) == (source, page)
+
+
+def test_smoke_tests_leave_a_report_each():
+    params = read_params(ROOT / "params.yaml")
+    reports = {report.key: report for report in studies._reports_of("fer_boosting", "smoke_tests", "", params)}
+    assert reports["joined_resnet50_vit"] == SMOKE_TEST._replace(title="") and "fit_pca" not in reports
+    assert studies._reports_of("fer_elm", "code_patches", "code_patches", params)[0].notebook == "patches"
 
 
 def test_reports_are_those_of_the_stages(clone):
@@ -305,8 +320,12 @@ def test_a_studys_title_is_what_its_notebooks_titles_begin_with():
     assert studies.study_title(OWN) == "Faces" and studies.study_title(OWN[:1]) == "a"
 
 
-def test_a_study_has_a_row_a_step_and_a_link_a_variant():
-    assert "| `fit` | the fit | [pca](pca/fit.md), [resnet](resnet/fit.md) |" in studies._report_table(OWN)
+def test_a_study_has_a_row_a_step_and_a_link_a_key():
+    results, tests = "\n".join(studies._reports(OWN)).split("## Smoke tests")
+    assert "| `split` | the split | [split](split.md) |" in results and "smoke_tests" not in results
+    assert "| `fit` | the fit | [pca](fit/pca.md), [resnet](fit/resnet.md) |" in results
+    assert "| `fit` | the fit | [fit_vgg](smoke_tests/fit_vgg.md), [joined_vgg](smoke_tests/joined_vgg.md) |" in tests
+    assert "## Smoke tests" not in studies._reports(OWN[:3])
 
 
 def test_a_studys_own_table_and_parameters(tmp_path):
@@ -319,7 +338,7 @@ def test_a_studys_own_table_and_parameters(tmp_path):
 def test_data_sets_have_a_row_each():
     source = {"title": "Faces", "origin": "sample", "counts": {"Happy": 1200, "Sad": 3}, "classes": ["Happy", "Sad"]}
     page = studies.datasets_page([studies.Report("datasets", "explore", "fer6")], {"fer6": source})
-    assert "| [fer6](fer6/explore.md) | Faces | sample | 1,203 | 2 |  |" in page
+    assert "| [fer6](explore/fer6.md) | Faces | sample | 1,203 | 2 |  |" in page
 
 
 # --- cards ------------------------------------------------------------------------------------------------------------
@@ -337,22 +356,14 @@ def test_a_value_is_written_as_in_params_yaml(value, text):
 
 
 def test_a_data_card(tmp_path):
-    write_json(tmp_path / "census.json", CENSUS)
-    write_csv(tmp_path / "sizes.csv", pd.DataFrame({"width": [48, 48], "height": [48, 60], "count": [3, 1]}))
+    stage = Stage("datasets", "explore", "fer6", ".", tmp_path)
+    stage.write_metrics("fer6", CENSUS)
+    stage.write_table("sizes", pd.DataFrame({"width": [48, 48], "height": [48, 60], "count": [3, 1]}))
     entry = {"origin": "standin", "file": "fer6.zip", "counts": {"Happy": 3, "Sad": 1}, "may_show": False}
-    card = cards.data_card("fer6", entry, tmp_path)
+    card = cards.data_card("fer6", entry, stage)
     sides = "width 48, height 48 to 60 pixels"
     for part in ("| licence | not stated |", "no: reports", sides, "| Happy | 3 | 75.0% |"): assert part in card
     assert "cannot be read" not in cards.data_card("fer6", entry)
-
-
-def test_the_settings_of_a_variant_are_its_entry_and_what_that_names():
-    variant = {"split": "sound", "features": "pca", "classifier": {"kind": "majority"}}
-    params = {"s": {"common": {"seed": 1}, "split": {"sound": {"test": 0.2}}, "features": {"pca": {"variance": 0.9}},
-                    "adjust": {"pca_adjusted": {"of": "pca"}}, "variants": {"pca": variant}}}
-    parts = ["s.variants.pca", "s.split.sound", "s.features.pca"]
-    assert list(cards.settings(params, "s", "pca")) == ["s.common", *parts]
-    assert list(cards.settings(params, "s", "pca_adjusted")) == ["s.common", "s.adjust.pca_adjusted", *parts]
 
 
 def test_what_a_variant_measured(tmp_path):
@@ -366,12 +377,26 @@ def test_what_a_variant_measured(tmp_path):
     assert "| accuracy of always naming the most frequent class | 0.750 |" in metrics
 
 
-def test_cards_of_this_repository(clone):
-    data, models = cards.data_cards(clone.root), cards.model_cards(clone.root)
+def test_a_model_card_says_what_it_was_made_with_and_how_well_it_does():
+    folder = ROOT / "records" / "fer6-standin" / "fer_boosting"
+    files, source = record_variants(folder)["pca_published"], record_source(folder)
+    card = cards.model_card("fer_boosting pca_published", "published", files, source, {"a.b": {"seed": 42}})
+    for part in ("### `fer_boosting pca_published`", "| `a.b` | `{seed: 42}` |", "the source's own, re-made",
+                 "95 % interval", "test images", "Most frequent confusions"):
+        assert part in card
+
+
+def test_cards_say_what_to_run_where_a_data_set_was_not_counted(clone):
+    with pytest.raises(FileNotFoundError, match="run `dvc repro prepare@fer2013` first"):
+        cards.data_cards(clone.root)
+
+
+def test_cards_of_this_repository(reproduced):
+    data, models = cards.data_cards(reproduced.root), cards.model_cards(reproduced.root)
     assert "### `fer6`" in data and "### `fer6-standin`" in data
     assert "### `fer_boosting pca`" in models and "## Record `fer6-standin`" in models
-    for part in ("95 % interval", "test images", "the source's own, re-made", "Most frequent confusions"):
-        assert part in models
+    parts = "`fer_boosting.fit.pca`", "`fer_boosting.pixels.pca`", "`fer_boosting.variants.pca`"  # the last: a record
+    assert not [part for part in parts if part not in models]
 
 
 # --- README and the site ----------------------------------------------------------------------------------------------
@@ -389,7 +414,9 @@ def test_everything_has_its_place():
     assert places.find("nbs/studies/fer_boosting/fit.ipynb", "README.md") == "studies/fer_boosting/index.md"
     assert places.find("fer_research/core.py", "README.md") == "api/core.md"
     assert places.symbols["repo_root"] == "api/core.md#repo_root"
+    assert places.symbols["fer_boosting"] == "studies/fer_boosting/index.md", "and not the reader of its source"
     assert places.symbols["fer_research.data.archive"] == "api/data/archive.md"
+    assert places.find("schema.ipynb", "nbs/studies/fer_boosting/fit.ipynb") == "api/studies/fer_boosting/schema.md"
 
 
 def test_a_page_of_the_library_leads_to_its_source():
@@ -404,14 +431,23 @@ def test_the_library_has_a_table_of_its_modules():
     assert "| [`data.archive`](data/archive.md) | Images from a zip" in site.library_page(["data/archive.ipynb"], ROOT)
 
 
+NAV = [{"Home": "index.md"}, {"Studies": "studies/index.md"}, {"API": "api/index.md"}]
+
+
 def test_studies_are_put_below_their_tab():
-    nav = [{"Home": "index.md"}, {"Studies": "studies/index.md"}, {"API": ["api/index.md"]}]
-    home, tab, api = site.navigation(nav, [studies.Report("datasets", "explore", "fer6"), *OWN])
-    study, data = tab["Studies"][1:]
-    assert (home, api, tab["Studies"][0]) == (nav[0], nav[2], "studies/index.md")
-    assert study == {"Faces": ["studies/a/index.md", {"split": [{"cut": "studies/a/cut/split.md"}]},
-                               {"fit": [{"pca": "studies/a/pca/fit.md"}, {"resnet": "studies/a/resnet/fit.md"}]}]}
-    assert data == {"Data sets": ["studies/datasets/index.md", {"fer6": "studies/datasets/fer6/explore.md"}]}
+    home, tab, _ = site.navigation(NAV, [studies.Report("datasets", "explore", "fer6"), *OWN[:3]], [])
+    index, study, data = tab["Studies"]
+    assert (home, index) == (NAV[0], "studies/index.md")
+    assert study == {"Faces": ["studies/a/index.md", {"split": "studies/a/split.md"},
+                               {"fit": [{"pca": "studies/a/fit/pca.md"}, {"resnet": "studies/a/fit/resnet.md"}]}]}
+    assert data == {"Data sets": ["studies/datasets/index.md", {"fer6": "studies/datasets/explore/fer6.md"}]}
+
+
+def test_the_library_is_put_below_its_tab():
+    names = ["core.ipynb", "data/archive.ipynb", "data/kana.ipynb", "studies/a/schema.ipynb"]
+    *_, tab = site.navigation(NAV, [], names)
+    assert tab["API"] == ["api/index.md", "api/core.md", {"data": ["api/data/archive.md", "api/data/kana.md"]},
+                          {"studies": ["api/studies/a/schema.md"]}]
 
 
 def test_a_page_has_its_title_in_the_browser(tmp_path, places):

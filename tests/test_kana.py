@@ -7,13 +7,16 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from sklearn.metrics import log_loss
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from fer_research.core import InputError
 from fer_research.data.catalogue import open_set, put
 from fer_research.data.kana import read_kana
+from fer_research.evaluation.metrics import read_predictions
 from fer_research.models.mlp_numpy import OPTIMISERS, Network, NumpyMLP, he_normal
 from fer_research.models.mlp_torch import TorchMLP, TorchNetwork
+from fer_research.pipeline.artifacts import Stage, find_variant
 
 
 @parametrize_with_checks([NumpyMLP(epochs=30), TorchMLP(epochs=30)])
@@ -50,37 +53,43 @@ def test_every_layer_has_the_gradient_of_autograd(digits, dtype, least):
     network.backpropagate(X, y)
     tensors = [torch.tensor(array, requires_grad=True) for array in arrays]
     out = torch.tensor(X)
-    for number in range(0, len(tensors), 2): out = (out.relu() if number else out) @ tensors[number] + tensors[number + 1]
-    (torch.nn.functional.cross_entropy(out, torch.tensor(y)) + 0.005 * sum((weight**2).sum() for weight in tensors[::2])).backward()
-    found = [array for dense in network.dense for array in (dense.weight_grad, dense.bias_grad)]
-    for ours, theirs in zip(found, tensors, strict=True): np.testing.assert_allclose(ours, theirs.grad.numpy(), atol=least)
+    for number in range(0, len(tensors), 2):
+        out = (out.relu() if number else out) @ tensors[number] + tensors[number + 1]
+    penalty = 0.005 * sum((weight**2).sum() for weight in tensors[::2])
+    (torch.nn.functional.cross_entropy(out, torch.tensor(y)) + penalty).backward()
+    gradients = [array for dense in network.dense for array in (dense.weight_grad, dense.bias_grad)]
+    for ours, theirs in zip(gradients, tensors, strict=True):
+        np.testing.assert_allclose(ours, theirs.grad.numpy(), atol=least)
 
 
 def test_memory_does_not_grow_with_the_epochs(digits):
     def peak(epochs: int) -> int:
         tracemalloc.start()
-        NumpyMLP((2000,), batch=500, epochs=epochs, random_state=0).fit(*digits)  # far larger than what else is noted meanwhile
-        found = tracemalloc.get_traced_memory()[1]
+        # far larger than what else is noted meanwhile
+        NumpyMLP((2000,), batch=500, epochs=epochs, random_state=0).fit(*digits)
+        most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        return found
+        return most
     peak(1)
     assert peak(30) < 1.1 * peak(3)
 
 
 def test_the_best_epoch_comes_back(digits):
     X, y = digits
-    held = X[1200:], y[1200:]
-    model = NumpyMLP((200, 100), rate=0.01, epochs=200, patience=3, random_state=1).fit(X[:1200], y[:1200], validation=held)
+    validation = X[1200:], y[1200:]
+    model = NumpyMLP((200, 100), rate=0.01, epochs=200, patience=3, random_state=1)
+    model.fit(X[:1200], y[:1200], validation=validation)
     best = model.history_["val_loss"].idxmin()
-    proba = model.predict_proba(held[0])
-    assert -np.log(proba[np.arange(len(held[1])), held[1]]).mean() == pytest.approx(model.history_["val_loss"][best], abs=1e-4)
+    loss = log_loss(y[1200:], model.predict_proba(X[1200:]))
+    assert loss == pytest.approx(model.history_["val_loss"][best], abs=1e-4)
     assert best + 4 == len(model.history_) < 200
 
 
 def test_both_engines_stop_at_the_same_epoch(digits):
     X, y = digits
-    fit = lambda kind: kind((50,), epochs=25, patience=5, random_state=0).fit(X[:1200], y[:1200], validation=(X[1200:], y[1200:])).history_
-    ours, theirs = fit(NumpyMLP), fit(TorchMLP)
+    models = [kind((50,), epochs=25, patience=5, random_state=0) for kind in (NumpyMLP, TorchMLP)]
+    for model in models: model.fit(X[:1200], y[:1200], validation=(X[1200:], y[1200:]))
+    ours, theirs = (model.history_ for model in models)
     assert len(ours) == len(theirs)
     np.testing.assert_allclose(ours["val_loss"], theirs["val_loss"], atol=1e-3)
 
@@ -129,7 +138,8 @@ def test_another_form_takes_the_place_of_the_first(course, tmp_path_factory):
         np.savez(course / f"k49-{part}-imgs.npz", np.zeros((n, 28, 28), np.uint8))
         np.savez(course / f"k49-{part}-labels.npz", np.arange(n))
     put("kana", course / "k49-train-imgs.npz", data=data)
-    assert sorted(path.name for path in (data / "kana").iterdir()) == ["k49-test-imgs.npz", "k49-test-labels.npz", "k49-train-imgs.npz", "k49-train-labels.npz"]
+    names = {f"k49-{part}-{kind}.npz" for part in ("train", "test") for kind in ("imgs", "labels")}
+    assert {path.name for path in (data / "kana").iterdir()} == names
     assert open_set("kana", data).items["part"].value_counts().to_dict() == {"train": 49, "test": 49}
 
 
@@ -141,19 +151,22 @@ def test_no_hand_is_in_two_parts_of_the_sample(clone):
     assert hands["part"].value_counts().to_dict() == {"train": 2940, "validation": 980, "test": 980}
 
 
-@pytest.mark.parametrize("variant", ["m3", "m5_vote"])
+@pytest.mark.parametrize("variant", ["m3", "m5_ensemble"])
 def test_predict_writes_what_the_course_wants(reproduced, tmp_path, variant):
     reproduced.cli("predict", "kana_mlp", variant, "data/kana/X_COMP.npy", "--out", str(tmp_path / "mine.csv"))
-    written = reproduced.root / "outputs" / "predictions" / "kana_mlp" / f"{variant}_unlabelled.csv"
-    mine, table = pd.read_csv(tmp_path / "mine.csv"), pd.read_csv(written)
+    predictions = find_variant("kana_mlp", variant, reproduced.root).predictions
+    mine, table = pd.read_csv(tmp_path / "mine.csv"), pd.read_csv(predictions.with_name(f"{variant}_unlabelled.csv"))
     assert list(table) == [f"Clase_{number}" for number in range(49)] and len(table) == 1000
     np.testing.assert_allclose(table.sum(axis=1), 1, atol=5e-6)  # 49 numbers of six digits
     np.testing.assert_allclose(mine, table, atol=1e-6)
 
 
-def test_what_is_told_of_the_five_is_what_they_answer(reproduced):
-    claims = pd.read_csv(reproduced.root / "results" / "kana_mlp_report" / "published" / "claims.csv").set_index("claim")
-    right = {name: np.load(reproduced.root / "outputs" / "predictions" / "kana_mlp" / f"{name}_published.npz") for name in ("m0", "m4")}
-    share = {name: (one["proba"].argmax(axis=1) == one["y_true"]).mean() for name, one in right.items()}
+def test_claims_of_the_source_models_are_measured_on_their_predictions(reproduced):
+    report = Stage("kana_mlp", "report", "published", ".", reproduced.root)
+    claims = pd.read_csv(report.outputs / "tables" / "claims.csv").set_index("claim")
+    files = {name: find_variant("kana_mlp", f"{name}_published", reproduced.root) for name in ("m0", "m4")}
+    test = {name: read_predictions(found.predictions) for name, found in files.items()}
+    accuracy = {name: (found.proba.argmax(axis=1) == found.y_true).mean() for name, found in test.items()}
     row = next(row for claim, row in claims.iterrows() if claim.startswith("M4"))
-    assert row["measured"] == pytest.approx(share["m4"] - share["m0"], abs=1e-5) and row["low"] <= row["measured"] <= row["high"]
+    assert row["measured"] == pytest.approx(accuracy["m4"] - accuracy["m0"], abs=1e-5)
+    assert row["low"] <= row["measured"] <= row["high"]

@@ -188,7 +188,7 @@ def test_a_study_notebook_runs_to_its_end_and_is_stored_clean(lab, browser, page
     WebDriverWait(browser, PATIENCE).until(lambda _: path.stat().st_mtime_ns > before, "was not saved")
     assert lab.clone.git("status", "--porcelain") == "", "saving changed the notebook, or JupyterLab left files"
     assert figures() and len(finished(browser)) == cells, "the open tab lost its outputs"
-    assert lab.clone.listing("results", "data") == kept and (lab.clone.root / "scratch/results/datasets/fer6/counts.csv").is_file()
+    assert lab.clone.listing("results", "data") == kept and (lab.clone.root / "scratch/results/datasets/explore/fer6/counts/fer6.csv").is_file()
 
 
 def test_the_difference_to_the_last_commit_opens(lab, browser, page):

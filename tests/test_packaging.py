@@ -3,6 +3,7 @@ import configparser
 import re
 import subprocess
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -122,14 +123,15 @@ def test_license_is_apache():
     assert PROJECT["license-files"] == ["LICENSE"]
 
 
-def test_citation_names_the_project_and_its_five_sources():
+def test_citation_names_the_project_and_its_sources():
     yaml = YAML(typ="safe")
     citation = yaml.load(ROOT / "CITATION.cff")
     assert citation["cff-version"] == "1.2.0"
     assert (citation["version"], citation["license"], citation["keywords"]) == (PROJECT["version"], PROJECT["license"], PROJECT["keywords"])
     references = {reference["title"]: reference for reference in citation["references"]}
-    assert len(references) == 5
-    for path in (ROOT / "published").glob("*.yaml"):
+    paths = [*(ROOT / "published").glob("*.yaml")]
+    assert len(references) == len(paths)
+    for path in paths:
         source = yaml.load(path)["source"]
         reference = references[source["title"]]
         names = [author.get("name") or f"{author['given-names']} {author['family-names']}" for author in reference["authors"]]
@@ -137,3 +139,8 @@ def test_citation_names_the_project_and_its_five_sources():
         year = re.match(r"\d{4}", str(source["date"]))
         assert reference.get("year") == (int(year[0]) if year else None)
         assert path.stem in reference["notes"]
+
+
+def test_converting_a_network_reports_to_nobody():
+    "findings/openvino_telemetry.sh: where this package is there, each conversion forks the process to send reports."
+    assert find_spec("openvino_telemetry") is None, "the environment is older than requirements.txt: pip uninstall openvino-telemetry"

@@ -1,5 +1,4 @@
 "What is wrong in params.yaml, on the command line or in a notebook is said in one line, before anything is written."
-import difflib
 import json
 import re
 import sys
@@ -11,7 +10,7 @@ from typer.testing import CliRunner
 
 from fer_research.pipeline.cli import app
 
-SPLIT = ("run", "fer_boosting", "split", "sound")
+SPLIT = ("run", "fer_boosting", "split")
 
 
 @pytest.fixture(scope="module")
@@ -50,33 +49,32 @@ def refused(work, monkeypatch):
     ("fer_boosting.common.seed", -1, ["-1", "greater than or equal to 0"]),
     ("fer_boosting.split.sound.stratify", 1, ["1: ", "boolean"]),
     ("fer_boosting.split.sound.test", 1.0, ["1.0", "less than 1"]),
-    ("fer_boosting.features.pca.variance", 1.5, ["1.5", "less than or equal to 1"]),
-    ("fer_boosting.features.pca.fit_on", "test", ["'test'", "'training' or 'everything'"]),
-    ("fer_boosting.variants.pca.classifier.rounds", 500.0, ["500.0", "integer"]),
-    ("fer_boosting.variants.pca.classifier", {"kind": "svm"}, ["'svm'", "'neighbours'", "'lightgbm'"]),
-    ("fer_boosting.variants.efficientnet_lite0.classifier.patience", 0, ["0: ", "greater than or equal to 1"]),
+    ("fer_boosting.pixels.pca.variance", 1.5, ["1.5", "less than or equal to 1"]),
+    ("fer_boosting.pixels.pca.fit_on", "test", ["'test'", "'training' or 'everything'"]),
+    ("fer_boosting.fit.pca.classifier.rounds", 500.0, ["500.0", "integer"]),
+    ("fer_boosting.fit.pca.classifier", {"kind": "svm"}, ["'svm'", "'neighbours'", "'lightgbm'"]),
+    ("fer_boosting.fit.efficientnet_lite0.classifier.patience", 0, ["0: ", "greater than or equal to 1"]),
     ("fer_boosting.embed.efficientnet_lite0.precision", "fp16", ["'fp16'", "'fp32' or 'bf16'"]),
-    ("fer_boosting.variants.logistic.classifier.penalties", [], ["[]", "at least 1"]),
-    ("fer_boosting.embed.resnet50.resize", "lanczos", ["'lanczos'", "'nearest', 'bilinear' or 'bicubic'"]),
-    ("fer_boosting.embed.resnet50.images", 0, ["0: ", "greater than or equal to 1"]),
-    ("fer_boosting.embed.vit_base_patch16.pool", "max", ["'max'", "'token', 'mean' or 'both'"]),
-    ("fer_boosting.heads.resnet50.mlp.hidden", 0, ["0: ", "greater than or equal to 1"]),
-    ("fer_boosting.reduce.vit_base_patch16_100.components", 0.9, ["0.9", "integer"]),
-    ("fer_boosting.tuned.pca_tuned.search.trials", 0, ["0: ", "greater than or equal to 1"]),
+    ("fer_boosting.fit.logistic.classifier.penalties", [], ["[]", "at least 1"]),
+    ("fer_boosting.smoke_tests.keras.embed.resnet50.resize", "lanczos", ["'lanczos'", "'nearest', 'bilinear' or 'bicubic'"]),
+    ("fer_boosting.smoke_tests.keras.embed.resnet50.images", 0, ["0: ", "greater than or equal to 1"]),
+    ("fer_boosting.smoke_tests.torch.embed.vit_base_patch16.pool", "max", ["'max'", "'token', 'mean' or 'both'"]),
+    ("fer_boosting.classifiers.efficientnet_lite0.mlp.hidden", 0, ["0: ", "greater than or equal to 1"]),
+    ("fer_boosting.fit.efficientnet_lite0_proposal.components", 0.9, ["0.9", "integer"]),
+    ("fer_boosting.fit.pca_tuned.search.trials", 0, ["0: ", "greater than or equal to 1"]),
     ("datasets.explore.fer6.mode", "rgb", ["'rgb'", "'RGB' or 'L'"]),
     ("datasets.explore.fer6.size", 4, ["4: ", "greater than or equal to 8"]),
     ("fer_elm.codes.vqvae.channels", 7, ["7", "multiple of 2"]),
-    ("fer_elm.readings.one_hot.reading", "words", ["'words'", "'one_hot'"]),
+    ("fer_elm.encodings.one_hot.encoding", "words", ["'words'", "'one_hot'"]),
     ("fer_elm.split.sound.parts", "own", ["'own'", "'official' or 'pooled'"]),
-    ("kana_mlp.perceptrons.sound.models.m0.engine", "jax", ["'jax'", "'numpy' or 'torch'"]),
+    ("kana_mlp.source_models.sound.models.m0.engine", "jax", ["'jax'", "'numpy' or 'torch'"]),
     ("kana_mlp.best.m5.recipe.epoch", 3, ["'epoch'", "'epochs'"]),
-    ("fer_transfer.final.vgg", {"crossval": "vgg", "options": {"version": "VGG16"}, "split": "sound", "weights": "random", "grouped": True, "validation": 0.1,
-                                "runs": 2, "epochs": 1, "images": 200, "half": False, "report": "first"}, ["either crossval or options"]),
-    ("fer_transfer.search.vgg.space", {"colour": ["red"]}, ["'colour'", "'version'"]),
-    ("fer_transfer.crossval.vgg.folds", 1, ["1", "greater than or equal to 2"]),
+    ("fer_transfer.smoke_tests.keras.final.densenet.report", "last", ["'last'", "'first' or 'best'"]),
+    ("fer_transfer.smoke_tests.search.search.vgg.space", {"colour": ["red"]}, ["'colour'", "'version'"]),
+    ("fer_transfer.smoke_tests.search.crossval.vgg.folds", 1, ["1", "greater than or equal to 2"]),
     ("polymnist.best.resnet.backgrounds", 1.5, ["1.5", "less than or equal to 1"]),
-    ("polymnist.networks.sound.models.cnn_1.network", "cnn_3", ["'cnn_3'", "'cnn_1'"]),
-    ("fer_boosting.variants", None, ["None", "dictionary"]),
+    ("polymnist.source_models.sound.models.cnn_1.network", "cnn_3", ["'cnn_3'", "'cnn_1'"]),
+    ("fer_boosting.fit", None, ["None", "dictionary"]),
     ("compute.engine", "spark", ["'spark'", "'local' or 'dask'"]),
     ("compute", {"engine": "dask"}, ["dask with no address", "an address or slurm"]),
     ("compute", {"engine": "local", "address": "tcp://127.0.0.1:8786"}, ["local with address", "local neither"]),
@@ -94,7 +92,7 @@ def test_a_wrong_value_is_named_with_what_is_allowed(path, value, named, work, r
 
 @pytest.mark.parametrize(("section", "key", "known"), [
     ("fer_boosting.common", "sed", "dataset, seed"),
-    ("fer_boosting.variants.majority.classifier", "rounds", "kind"),
+    ("fer_boosting.fit.majority.classifier", "rounds", "kind"),
     ("datasets", "explor", "explore"),
 ])
 def test_a_wrong_key_is_named_with_those_there_are(section, key, known, work, refused):
@@ -103,27 +101,27 @@ def test_a_wrong_key_is_named_with_those_there_are(section, key, known, work, re
 
 
 @pytest.mark.parametrize(("path", "value", "named"), [
-    ("fer_boosting.features.pca.split", "thirds", ["'thirds'", "sound, published"]),
-    ("fer_boosting.variants.pca.features", "deep", ["'deep'", "pca, pca_published, efficientnet_lite0"]),
-    ("fer_boosting.variants.efficientnet_lite0.split", "fair", ["'fair'", "sound, published"]),
-    ("fer_boosting.join.resnet50_vit.second", "vit", ["'vit'", "pca, pca_published"]),
-    ("fer_boosting.adjust.efficientnet_lite0_adjusted.of", "efficientnet", ["'efficientnet'", "majority, neighbours"]),
-    ("fer_boosting.analyse.resnet50.rival", "mlp", ["'mlp'", "resnet50_mlp"]),
-    ("fer_elm.nine.sound.features", "vqgan", ["'vqgan'", "vqvae"]),
+    ("fer_boosting.pixels.pca.split", "thirds", ["'thirds'", "sound, published"]),
+    ("fer_boosting.fit.pca.features", "embed/deep", ["'embed/deep'", "pixels/pca, pixels/pca_published, embed/efficientnet_lite0"]),
+    ("fer_boosting.fit.efficientnet_lite0.split", "fair", ["'fair'", "sound, published"]),
+    ("fer_boosting.smoke_tests.torch.joined.resnet50_vit.second", "vit", ["'vit'", "pixels/pca, pixels/pca_published"]),
+    ("fer_boosting.adjust.efficientnet_lite0_adjusted.of.variant", "efficientnet", ["'efficientnet'", "majority, neighbours"]),
+    ("fer_boosting.analyse.efficientnet_lite0.baseline.stage", "fit/pca", ["'fit/pca'", "is made by classifiers/efficientnet_lite0"]),
+    ("fer_elm.source_models.sound.features", "codes/vqgan", ["'codes/vqgan'", "codes/vqvae"]),
     ("fer_elm.patches.patches.split", "fair", ["'fair'", "sound, published"]),
-    ("kana_mlp.perceptrons.sound.models.m1.found", "m9", ["'m9'", "m1_published, m1, m3"]),
+    ("kana_mlp.source_models.sound.models.m1.found", "search/m9", ["'search/m9'", "one_at_a_time/m1_published, search/m1, search/m3"]),
     ("kana_mlp.report.sound.best", "m0_published", ["'m0_published'", "no variant of the split sound"]),
-    ("fer_transfer.crossval.vgg.search", "nasnet", ["'nasnet'", "vgg, vgg16_residual"]),
-    ("fer_transfer.crossval.vgg.split", "published", ["'published'", "chosen on the split sound"]),
+    ("fer_transfer.smoke_tests.search.crossval.vgg.search", "search/nasnet", ["'search/nasnet'", "search/vgg, search/vgg16_residual"]),
+    ("fer_transfer.smoke_tests.search.crossval.vgg.split", "published", ["'published'", "chosen on the split sound"]),
     ("fer_transfer.report.sound.best", "vgg_published", ["'vgg_published'", "no variant of the split sound"]),
     ("polymnist.report.sound.best", "cnn_1_published", ["'cnn_1_published'", "no variant of the split sound"]),
-    ("polymnist.networks.published.models.linear_augmented.after", "linear_augmented", ["'linear_augmented'", "cnn_1, cnn_2"]),
-    ("polymnist.networks.sound.weighted", "cnn_9", ["'cnn_9'", "cnn_1, cnn_2"]),
-    ("polymnist.best.resnet.split", "published", ["'published'", "no validation part"]),
-    ("fer_elm.controls.pixels", {"split": "sound", "hidden": 9, "sizes": [9], "units": [9], "alphas": [1.0], "scales": {"numbers": 1.0}, "seeds": 2}, ["pixels", "vqvae"]),
-    ("fer_elm.readings.one_hot.split", "published", ["'published'", "no validation part"]),
+    ("polymnist.source_models.published.models.linear_augmented.after", "linear_augmented", ["'linear_augmented'", "cnn_1, cnn_2"]),
+    ("polymnist.source_models.sound.weighted", "cnn_9", ["'cnn_9'", "cnn_1, cnn_2"]),
+    ("polymnist.transfer.resnet.split", "published", ["'published'", "no validation part"]),
+    ("fer_elm.controls.pixels", {"split": "sound", "features": "codes/pixels", "hidden": 9, "sizes": [9], "units": [9], "alphas": [1.0], "scales": {"numbers": 1.0}, "seeds": 2}, ["'codes/pixels'", "codes/vqvae"]),
+    ("fer_elm.encodings.one_hot.split", "published", ["'published'", "no validation part"]),
     ("fer_boosting.common.dataset", "fer7", ["'fer7'", "fer6, fer2013"]),
-    ("comparison.common.studies", ["kuzushiji"], ["'kuzushiji'", "fer_boosting"]),
+    ("comparison.studies", ["kuzushiji"], ["'kuzushiji'", "nbs/studies/kuzushiji/schema.ipynb"]),
 ], ids=str)
 def test_a_name_that_another_section_does_not_have_is_refused(path, value, named, work, refused):
     work.edit(**{path.replace(".", "__"): value})
@@ -131,28 +129,28 @@ def test_a_name_that_another_section_does_not_have_is_refused(path, value, named
 
 
 def test_components_are_not_classified_on_another_split_than_theirs(work, refused):
-    work.edit(fer_boosting__variants__pca__split="published")
-    refused(SPLIT, "variants.pca.split", "'published'", "sound")
+    work.edit(fer_boosting__fit__pca__split="published")
+    refused(SPLIT, "fit.pca.split", "'published'", "sound")
 
 
 def test_features_that_were_joined_with_components_keep_their_split(work, refused):
-    work.edit(fer_boosting__join__resnet50_vit__second="pca_published")
-    refused(SPLIT, "variants.resnet50_vit.split", "'sound'", "published")
+    work.edit(fer_boosting__smoke_tests__torch__joined__resnet50_vit__second="pixels/pca_published")
+    refused(SPLIT, "joined.resnet50_vit.split", "'sound'", "published")
 
 
 def test_two_variants_cannot_share_a_folder(work, refused):
-    work.edit(fer_boosting__adjust__resnet50_lda={"of": "pca"})
+    work.edit(fer_boosting__adjust__resnet50_lda={"of": {"stage": "fit/pca", "variant": "pca"}})
     refused(SPLIT, "two variants are called resnet50_lda")
 
 
 def test_only_a_network_of_timm_runs_in_torch(work, refused):
-    work.edit(fer_boosting__embed__resnet50__engine="torch")
-    refused(SPLIT, "fer_boosting.embed.resnet50", "engine", "timm")
+    work.edit(fer_boosting__smoke_tests__keras__embed__resnet50__engine="torch")
+    refused(SPLIT, "fer_boosting.smoke_tests.keras.embed.resnet50", "engine", "timm")
 
 
 def test_only_a_model_that_stops_early_can_stop_on_the_test_part(work, refused):
-    work.edit(fer_boosting__variants__logistic__choose_on="test")
-    refused(SPLIT, "fer_boosting.variants.logistic", "choose_on")
+    work.edit(fer_boosting__fit__logistic__choose_on="test")
+    refused(SPLIT, "fer_boosting.fit.logistic", "choose_on")
 
 
 def test_parts_larger_than_the_whole_are_refused(work, refused):
@@ -174,12 +172,14 @@ def test_every_mistake_has_a_line(work, monkeypatch):
 
 
 @pytest.mark.parametrize(("command", "named"), [
-    (("run", "fer_bosting", "fit", "pca"), ["fer_bosting fit", "fer_boosting fit"]),
-    (("run", "fer_boosting", "fitt", "pca"), ["fer_boosting fitt", "fer_boosting fit"]),
-    (("run", "fer_boosting", "fit", "cnn"), ["'cnn'", "majority, neighbours, logistic, pca, pca_published, resnet50"]),
-    (("run", "fer_boosting", "split", "pca"), ["'pca'", "sound, published"]),
-    (("run", "fer_boosting", "fit"), ["variant", "majority, neighbours"]),
-    (("run", "comparison", "compare", "pca"), ["'pca'", "none"]),
+    (("run", "fer_bosting", "fit", "pca"), ["fer_bosting", "fer_boosting, fer_elm"]),
+    (("run", "fer_boosting", "fitt", "pca"), ["fer_boosting fitt", "no entries"]),
+    (("run", "fer_boosting", "fitt"), ["fer_boosting fitt", "fer_boosting fit"]),
+    (("run", "fer_boosting", "fit", "cnn"), ["'cnn'", "majority, neighbours, logistic, pca, pca_published, efficientnet_lite0"]),
+    (("run", "fer_boosting", "split", "pca"), ["split pca", "no entries"]),
+    (("run", "fer_boosting", "fit"), ["None", "majority, neighbours"]),
+    (("run", "fer_boosting", "smoke_tests", "jax"), ["'jax'"]),
+    (("run", "comparison", "compare", "pca"), ["pca", "no entries"]),
     (("preset", "apply", "publishd"), ["publishd", "published"]),
     (("data", "check", "fer7"), ["fer7", "fer6, fer2013"]),
     (("record", "../name", "--study", "fer_boosting"), ["'../name'"]),
@@ -202,8 +202,8 @@ def test_a_notebook_without_a_parameters_cell_is_refused(work, refused):
 
 
 def test_a_parameter_that_the_notebook_does_not_have_is_refused(work, refused):
-    change_parameters(work.root / "nbs/studies/fer_boosting/split.ipynb", lambda cell: cell.update(source=re.sub(r"(?m)^stratify = .*$", "", cell.source)))
-    refused(SPLIT, "nbs/studies/fer_boosting/split.ipynb", "stratify")
+    change_parameters(work.root / "nbs/studies/fer_boosting/split.ipynb", lambda cell: cell.update(source=re.sub(r"(?m)^seed = .*$", "", cell.source)))
+    refused(SPLIT, "nbs/studies/fer_boosting/split.ipynb", "seed")
 
 
 def test_in_a_terminal_it_is_the_same(work):
@@ -226,13 +226,28 @@ def test_a_preset_changes_its_values_adds_its_entries_and_nothing_else(work, mon
     path, yaml = work.root / "params.yaml", YAML(typ="safe")
     text, params, preset = path.read_text(), leaves(yaml.load(path)), leaves(yaml.load(work.root / "presets" / "published.yaml"))
     assert CliRunner().invoke(app, ("preset", "apply", "published")).exit_code == 0
-    replaced = {key for key in params for above in preset if preset[above] is None and key[:len(above)] == above}  # options that are no longer given
-    assert leaves(yaml.load(path)) == {key: value for key, value in params.items() if key not in replaced} | preset
-    assert re.findall(r"#.*", path.read_text()) == re.findall(r"#.*", text)
-    added = {key[:3] for key in preset} - {key[:3] for key in params}
-    assert added and all(section in ("search", "crossval") for _, section, _ in added)
-    lines = [line for line in difflib.ndiff(text.splitlines(), path.read_text().splitlines()) if line.startswith("- ")]
-    assert len({key[:3] for key in preset} - added) <= len(lines) <= len(preset), "a line for each variant, or for each part of one"
+    removed = {above for above, value in preset.items() if value is None and above not in params}
+    assert {above[1] for above in removed} == {"smoke_tests"}
+    kept = {key: value for key, value in params.items() if key[:3] not in removed}
+    filled = lambda found: {key: value for key, value in found.items() if value != {}}  # a section without entries, before or after
+    assert filled(leaves(yaml.load(path))) == filled(kept | {key: value for key, value in preset.items() if key not in removed})
+    assert set(re.findall(r"#.*", path.read_text())) <= set(re.findall(r"#.*", text))
+
+
+def test_an_earlier_name_is_answered_by_the_present_one(work, refused):
+    work.edit(fer_elm__nine={})
+    refused(SPLIT, "params.yaml: fer_elm.nine: is called source_models now")
+
+
+@pytest.mark.parametrize(("override", "lines"), [
+    ("fer_boosting.fit.pca.classifier.rounds=7", 1), ("kana_mlp.best.m5.spread=null", 1),
+    ("kana_mlp.best.m5.hidden=[9,8]", 2)])  # a line an item
+def test_dvc_changes_no_line_but_those_of_the_value(override, lines, work):
+    "As `dvc exp run -S` writes it."
+    before = (work.root / "params.yaml").read_text().splitlines()
+    work.run(sys.executable, "-c", "import sys; from dvc.utils.hydra import apply_overrides; apply_overrides('params.yaml', sys.argv[1:])", override)
+    after = (work.root / "params.yaml").read_text().splitlines()
+    assert len(after) == len(before) and sum(new != old for new, old in zip(after, before, strict=True)) == lines
 
 
 @pytest.mark.parametrize(("text", "named"), [
@@ -277,5 +292,5 @@ def test_settings_of_the_user_change_no_byte(settings, clone, reproduced, tmp_pa
         asked = work.run(sys.executable, "-c", "from jupyter_client.kernelspec import get_kernel_spec as spec; print(spec('python3').argv)", **environment)
         assert asked.stdout == "['false']\n", "the kernel would not be found"
     work.cli("run", "datasets", "explore", "fer2013", **environment)
-    outs = "outputs/reports/datasets/fer2013", "outputs/prepared/fer2013", "results/datasets/fer2013"
+    outs = "outputs/datasets/explore/fer2013", "results/datasets/explore/fer2013"
     assert work.listing(*outs) == reproduced.listing(*outs)

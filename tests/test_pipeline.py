@@ -23,34 +23,35 @@ from safetensors import safe_open
 
 from fer_research.data.catalogue import open_set
 from fer_research.pipeline import predict
-from fer_research.pipeline.params import SECTIONS, read_params, split_of, step_parameters, variant_names
-from fer_research.pipeline.runner import ENVIRONMENT, PORTABLE, declared_parameters, report_path
+from fer_research.pipeline.artifacts import find_variant
+from fer_research.pipeline.params import read_params, split_of, step_parameters, study_section
+from fer_research.pipeline.runner import modules_of, study_notebooks
+from fer_research.pipeline.stage import ENVIRONMENT, PORTABLE
 
 PARAMS = read_params(ROOT / "params.yaml")
-FITTED = [(study, variant) for study in PARAMS for variant in variant_names(PARAMS, study)]
+STUDIES = {study: study_section(PARAMS, study) for study in PARAMS["comparison"]["studies"]}
+VARIANTS = [(study, name, placed.group is not None) for study, section in STUDIES.items() for name, (_, placed) in section.variants().items()]
+FITTED = [(study, name) for study, name, smoke_test in VARIANTS if not smoke_test]
 WATCHED = ("data/", "outputs/", "presets/", "published/", "results/")  # reading below these must be declared
-FREE = ("scratch/", "outputs/search/", "outputs/partial/", "outputs/times.csv")  # writing here need not be
-OPTIONAL = {                                                          # parameters that not every variant has
-    ("fer_boosting", "embed"): {"engine", "precision", "images", "resize", "normalisation", "pool", "mirror"},
-    ("fer_boosting", "search"): {"choose_on"}, ("fer_boosting", "fit"): {"search", "choose_on"},
-    ("fer_elm", "split"): {"validation", "test", "balanced"}, ("fer_elm", "patches"): {"features"},
-    ("kana_mlp", "split"): {"validation", "test"}, ("kana_mlp", "best"): {"hidden", "dropout", "width", "spread"}, ("polymnist", "networks"): {"weighted"},
-    ("fer_transfer", "split"): {"validation", "test"}, ("fer_transfer", "final"): {"crossval", "options"}}
+FREE = ("scratch/", "outputs/partial/", "outputs/times.csv")  # writing here need not be
 METRICS = ("accuracy accuracy_low accuracy_high balanced_accuracy macro_precision macro_recall macro_f1 weighted_precision weighted_recall "
            "weighted_f1 log_loss roc_auc_ovr ece n_train n_test").split()
-AGAIN = ["fer_boosting_features@pca", "fer_boosting_fit@pca", "fer_elm_codes@vqvae", "fer_transfer_crossval@vgg", "kana_mlp_report@sound", "comparison"]  # a stage for each library that learns
-AGAIN_TOO = ["prepare@fer6", *(f"fer_boosting_{name}" for name in (
-    "embed@efficientnet_lite0", "embed@resnet50", "reduce@efficientnet_lite0_100", "join@resnet50_vit", "search@pca_tuned", "search@vit_base_patch16_published", "heads@efficientnet_lite0",
-    "adjust@efficientnet_lite0_adjusted", "vote@efficientnet_lite0_pca_vote", "analyse@efficientnet_lite0", "vit@vit_base_patch16")), *(f"fer_elm_{name}" for name in (
-    "nine@sound", "readings@one_hot", "controls@vqvae", "patches@patches", "code_patches@code_patches")), *(f"kana_mlp_{name}" for name in (
-    "split@sound", "rivals@sound", "search@m3", "one_at_a_time@m1_published", "perceptrons@sound", "best@resnet")), *(f"fer_transfer_{name}" for name in (
-    "split@sound", "inputs", "rivals@sound", "search@vgg16_residual", "final@inception_published", "best@resnet", "ablation@resnet", "report@sound")), *(f"polymnist_{name}" for name in (
-    "split@sound", "networks@published", "best@resnet_backgrounds", "transfer@resnet", "report@sound"))]  # with those, each notebook
+# A stage for each library that learns; with the slow ones each notebook.
+AGAIN = ["fer_boosting_pixels@pca", "fer_boosting_fit@pca", "fer_elm_codes@vqvae", "fer_transfer_ablation@resnet", "kana_mlp_report@sound", "comparison"]
+AGAIN_TOO = [
+    "prepare@fer6",
+    *(f"fer_boosting_{name}" for name in ("split", "embed@efficientnet_lite0", "fit@pca_tuned", "fit@efficientnet_lite0_proposal",
+                                          "classifiers@efficientnet_lite0", "adjust@efficientnet_lite0_adjusted",
+                                          "ensemble@efficientnet_lite0_pca_ensemble", "analyse@efficientnet_lite0", "smoke_tests")),
+    *(f"fer_elm_{name}" for name in ("source_models@sound", "encodings@one_hot", "controls@vqvae", "patches@patches", "code_patches@code_patches")),
+    *(f"kana_mlp_{name}" for name in ("split", "baselines@sound", "search@m3", "one_at_a_time@m1_published", "source_models@sound", "best@resnet")),
+    *(f"fer_transfer_{name}" for name in ("split", "inputs", "baselines@sound", "smoke_tests", "best@resnet", "report@sound")),
+    *(f"polymnist_{name}" for name in ("split", "source_models@published", "best@resnet_backgrounds", "transfer@resnet", "report@sound"))]
 
 
 class Stage(NamedTuple):
     "A stage of dvc.yaml with all names filled in."
-    command: tuple[str, ...]  # what follows `cli`: ("run", study, step[, variant]) or ("strip",)
+    command: tuple[str, ...]  # (study, step[, key]), or ("strip",)
     deps: frozenset[str]
     params: frozenset[str]    # sections of params.yaml
     outs: dict[str, bool]     # path -> whether DVC keeps it in its cache
@@ -66,60 +67,74 @@ def stages(clone) -> dict[str, Stage]:
     "All stages by name, as DVC understands dvc.yaml."
     with Repo(str(clone.root)) as repo:
         return {stage.addressing.split(":")[-1]: Stage(
-            tuple(stage.cmd.removeprefix("python -m fer_research.pipeline.cli ").split()),
+            tuple(re.sub("python -m fer_research.pipeline.(cli|stage) | --instructions portable", "", stage.cmd).split()),
             frozenset(dep.def_path for dep in stage.deps if not hasattr(dep, "params")),
             frozenset(name for dep in stage.deps for name in getattr(dep, "params", ())),
             {out.def_path: out.use_cache for out in stage.outs}) for stage in repo.index.stages if stage.cmd}
 
 
 def runs(stages: dict[str, Stage]) -> dict[str, tuple[str, str, str | None]]:
-    "Study, step and variant of each stage that runs a notebook."
-    return {name: (*stage.command[1:], None)[:3] for name, stage in stages.items() if stage.command[0] == "run"}
+    "Study, step and key of each stage that runs a notebook."
+    found = {name: (*stage.command, None)[:3] for name, stage in stages.items() if name != "strip"}
+    return {name: run for name, run in found.items() if run[1] != "smoke_tests"}
+
+
+def notebooks_of(name: str, stages: dict[str, Stage]) -> set[str]:
+    "The notebooks that a stage runs."
+    study, step, *key = stages[name].command
+    if step == "smoke_tests": return {f"{study}/{placed.notebook}" for placed in STUDIES[study].entries() if placed.group}
+    return {f"{study}/{step_parameters(PARAMS, study, step, *key)[0]}"}
 
 
 # --- dvc.yaml, params.yaml and the notebooks ------------------------------------------------------------------------
 
-def test_there_is_a_stage_for_each_variant_and_no_other(stages):
-    wanted = {("comparison", "compare", None), ("fer_transfer", "inputs", None)}
-    for study, sections in PARAMS.items():
-        if study == "compute": continue
-        for section in set(sections) - {"common"}:
-            steps = {"variants": ["fit"], "tuned": ["search", "fit"], "code_patches": ["patches"]}.get(section, [section])
-            wanted |= {(study, step, key) for step in steps for key in sections[section]}
-    found = list(runs(stages).values())
-    assert set(found) == wanted and len(found) == len(wanted)
+def test_there_is_a_stage_for_each_entry_and_no_other(stages):
+    wanted = {"strip": None, "comparison": None, "fer_transfer_inputs": None, **{f"prepare@{name}": None for name in PARAMS["datasets"]["explore"]}}
+    for study, section in STUDIES.items():
+        wanted |= {f"{study}_split": None, **{f"{study}_{placed.section}@{placed.key}": None for placed in section.entries() if not placed.group}}
+        if any(placed.group for placed in section.entries()): wanted[f"{study}_smoke_tests"] = None
+    assert set(stages) == set(wanted) and len(stages) <= 65
     assert set(YAML(typ="safe").load(ROOT / "dvc.lock")["stages"]) == set(stages), "dvc.lock holds stages that are gone, or lacks some"
 
 
-def test_params_are_the_notebooks_parameters(stages):
-    for study, step, variant in runs(stages).values():
-        given = set(step_parameters(PARAMS, study, step, variant)) | {"write_to"}
-        declared = set(declared_parameters(ROOT / "nbs" / "studies" / study / f"{step}.ipynb"))
-        assert given | OPTIONAL.get((study, step), set()) == declared, f"{study} {step} {variant}"
+def test_every_study_notebook_is_run(stages):
+    used = {notebook for name in stages if name != "strip" for notebook in notebooks_of(name, stages)}
+    assert used == {"/".join(names) for names in study_notebooks(ROOT)}
 
 
-def test_a_stage_depends_on_the_copy_of_its_notebook_and_on_no_module_but_through_it(stages):
-    for name, (study, step, _) in runs(stages).items():
-        assert f"outputs/prepared/notebooks/{study}/{step}.ipynb" in stages[name].deps
+def test_a_stage_depends_on_the_copies_of_its_notebooks_and_on_no_module_but_through_them(stages):
+    for name in set(stages) - {"strip"}:
+        copies = {f"outputs/notebooks/{notebook}.ipynb" for notebook in notebooks_of(name, stages)}
+        assert {dep for dep in stages[name].deps if dep.startswith("outputs/notebooks")} == copies, name
         assert not [dep for dep in stages[name].deps if dep.startswith("fer_research")], name
 
 
 def test_a_stage_depends_on_its_own_parameters(stages):
-    for name, (study, step, variant) in runs(stages).items():
-        if study == "comparison":
-            wanted = {study, *PARAMS[study]["common"]["studies"]}
-        elif variant is None:
-            wanted = {f"{study}.common"}
-        else:
-            section = next(key for key in SECTIONS.get(step, (step,)) if variant in PARAMS[study].get(key, {}))
-            wanted = {f"{study}.{section}.{variant}", *([f"{study}.common"] if "common" in PARAMS[study] else [])}
-        assert stages[name].params == wanted, name
-
-
-def test_results_are_in_git_and_outputs_in_the_cache(stages):
     for name, stage in stages.items():
-        assert all(path.startswith("outputs/" if cached else "results/") for path, cached in stage.outs.items()), name
-        if stage.command[0] == "run": assert report_path(*runs(stages)[name]).as_posix() in stage.outs
+        if name == "strip": continue
+        study, step, *key = stage.command
+        if study == "comparison": wanted = {"comparison", *STUDIES}
+        elif study == "datasets": wanted = {f"datasets.explore.{key[0]}"}
+        else: wanted = {f"{study}.common"} | ({".".join([study, step, *key])} if key or step in ("split", "smoke_tests") else set())
+        assert stage.params == wanted, name
+
+
+def test_what_git_keeps_is_metrics_and_plots_and_the_cache_has_the_rest(stages):
+    "A plain output that is not cached would switch DVC's run-cache off for the whole stage."
+    for name, stage in stages.items():
+        if name == "strip": continue
+        place = "/".join(stage.command)
+        assert {path for path, cached in stage.outs.items() if cached} == {f"outputs/{place}"}, name
+        assert all(path.startswith(f"results/{place}/") for path, cached in stage.outs.items() if not cached), name
+    plain = [out for stage in YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"].values() for out in stage.get("do", stage)["outs"]]
+    assert all(isinstance(out, str) for out in plain)
+
+
+def test_every_variant_is_among_the_metrics_of_dvc(reproduced):
+    shown = json.loads(reproduced.dvc("metrics", "show", "--json").stdout)[""]["data"]
+    found = {(path.split("/")[1], Path(path).stem) for path in shown}
+    found |= {(path.split("/")[1], name) for path, content in shown.items() if path.endswith("smoke_tests.json") for name in content["data"]}
+    assert {(study, name) for study, name, _ in VARIANTS} <= found
 
 
 def test_the_lock_knows_the_modules_and_notebooks_that_are_there(reproduced):
@@ -132,7 +147,6 @@ def test_the_lock_knows_the_modules_and_notebooks_that_are_there(reproduced):
 
 def test_every_stage_was_watched(stages, reproduced):
     assert {opened.stage for opened in reproduced.opened} == set(stages)
-    assert {opened.stage for opened in reproduced.opened if opened.process == "kernel"} == set(runs(stages))
 
 
 def test_what_is_read_is_declared(stages, reproduced):
@@ -149,20 +163,21 @@ def test_what_is_written_is_declared(stages, reproduced):
 
 
 def test_the_modules_that_run_are_the_clones_and_in_the_notebooks_copy(stages, reproduced):
-    modules = {(o.stage, o.process, re.sub(r"__pycache__/(\w+)\..*", r"\1.py", o.path)) for o in reproduced.opened if "fer_research/" in o.path}
-    assert not [path for *_, path in modules if path.startswith("/")], "modules of the original working tree"
-    loaded = {(stage, path) for stage, process, path in modules if process == "kernel" and not path.endswith("__init__.py")}
-    assert {stage for stage, _ in loaded} == set(runs(stages))
-    copies = {name: nbformat.read(reproduced.root / "outputs" / "prepared" / "notebooks" / study / f"{step}.ipynb", as_version=4)
-              for name, (study, step, _) in runs(stages).items()}
-    assert not [(stage, path) for stage, path in sorted(loaded) if path not in copies[stage].metadata["modules"]]
+    loaded = {(o.stage, re.sub(r"__pycache__/(\w+)\..*", r"\1.py", o.path)) for o in reproduced.opened if "fer_research/" in o.path}
+    assert not [path for _, path in loaded if path.startswith("/")], "modules of the original working tree"
+    schemas = "\n".join(f"import fer_research.studies.{study}.schema" for study in STUDIES)
+    runner = modules_of(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(f"import fer_research.pipeline.stage, fer_research.pipeline.runner\n{schemas}")]), reproduced.root)
+    for name in set(stages) - {"strip"}:
+        copies = [nbformat.read(reproduced.root / "outputs" / "notebooks" / f"{notebook}.ipynb", as_version=4) for notebook in notebooks_of(name, stages)]
+        known = {*runner, *(path for copy in copies for path in copy.metadata["modules"])}
+        assert not [path for stage, path in sorted(loaded) if stage == name and path not in known and not path.endswith("__init__.py")], name
 
 
 def test_an_edited_module_re_runs_the_notebooks_that_need_it_and_no_other(stages, done):
     with (done.root / "fer_research" / "models" / "dimensions.py").open("a") as module: module.write("# a comment\n")
     done.dvc("repro", "strip")
     changed = json.loads(done.dvc("status", "--json").stdout)
-    assert {runs(stages)[name][1] for name in changed} == {"analyse"}
+    assert {stages[name].command[1] for name in changed} == {"analyse", "smoke_tests"}
 
 
 def test_no_stage_writes_into_data(reproduced):
@@ -172,9 +187,28 @@ def test_no_stage_writes_into_data(reproduced):
 
 def test_a_second_run_has_nothing_to_do(done, reproduced):
     set_up = any(Path(sys.prefix).glob(".installed-*"))  # by `make setup`, which `make repro` would begin with
-    said = (done.run("make", "repro", f"VENV={sys.prefix}") if set_up else done.dvc("repro")).stdout
-    assert "Data and pipelines are up to date." in said and (not set_up or "polymnist" in said)
+    printed = (done.run("make", "repro", f"VENV={sys.prefix}") if set_up else done.dvc("repro")).stdout
+    assert "Data and pipelines are up to date." in printed and (not set_up or "polymnist" in printed)
     assert done.listing("results", "outputs", "dvc.lock") == reproduced.listing("results", "outputs", "dvc.lock")
+
+
+def test_an_edit_that_is_undone_computes_nothing(done):
+    times = lambda: (done.root / "outputs" / "times.csv").read_text()
+    for value in (7, 500):  # as it is
+        done.edit(fer_boosting__fit__pca__classifier__rounds=value)
+        before = times()
+        done.dvc("repro", "fer_boosting_fit@pca")
+        assert (times() != before) == (value == 7)
+
+
+def test_a_second_clone_that_shares_the_cache_computes_nothing(clone, reproduced, tmp_path):
+    second = clone.copy(tmp_path)
+    shutil.rmtree(second.root / ".dvc" / "cache")
+    shutil.copytree(reproduced.root / ".dvc" / "cache", second.root / ".dvc" / "cache", copy_function=os.link)
+    shutil.copy2(reproduced.root / "dvc.lock", second.root / "dvc.lock")
+    second.dvc("repro")
+    assert not (second.root / "outputs" / "times.csv").exists(), "a notebook was run"
+    assert second.listing("results") == reproduced.listing("results")
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +238,7 @@ def test_a_stage_gives_the_same_bytes_on_a_cluster_and_does_not_depend_on_it(sta
     with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster:
         done.edit(compute={"engine": "dask", "address": cluster.scheduler_address})
         assert "up to date" in done.dvc("status", "kana_mlp_search@m1").stdout
-        shutil.rmtree(done.root / "results" / "kana_mlp" / "found" / "m1")
+        shutil.rmtree(done.root / "outputs" / "kana_mlp" / "search" / "m1")
         done.cli("run", *ON_SEVERAL)
         there = "task" in cluster.scheduler.task_prefixes
     assert there and done.listing(*outs) == before
@@ -220,39 +254,37 @@ def test_a_stage_whose_cluster_is_gone_says_so(done):
 
 @pytest.mark.parametrize(("study", "variant"), FITTED)
 def test_a_variant_writes_its_metrics(study, variant, reproduced):
-    folder = reproduced.root / "results" / study / variant
-    metrics = json.loads((folder / "metrics.json").read_text())
+    files = find_variant(study, variant, reproduced.root)
+    metrics = json.loads(files.metrics.read_text())
     assert not set(METRICS) - set(metrics)
     assert all(isinstance(value, int | float) and math.isfinite(value) and (isinstance(value, int) or value == float(f"{value:.6g}")) for value in metrics.values())
     assert metrics["accuracy_low"] <= metrics["accuracy"] <= metrics["accuracy_high"]
-    answers = pd.read_csv(folder / "confusion.csv")
+    answers, results = pd.read_csv(files.confusion), files.metrics.parents[1]
     assert list(answers) == ["actual", "predicted"] and len(answers) == metrics["n_test"]
-    assert all(len(pd.read_csv(folder / name)) for name in ("per_class.csv", "roc.csv", "history.csv"))
+    assert len(pd.read_csv(results / "roc" / f"{variant}.csv")) and len(pd.read_csv(files.tables / "per_class.csv"))
 
 
 @pytest.mark.parametrize(("study", "variant"), FITTED)
 def test_predictions_are_those_of_the_test_part(study, variant, reproduced):
-    split = split_of(PARAMS, study, variant)
-    items = pd.read_csv(reproduced.root / "outputs" / "splits" / study / f"{split}.csv", dtype=str, keep_default_na=False)
-    table = items.query("part == 'test'")
-    metrics = json.loads((reproduced.root / "results" / study / variant / "metrics.json").read_text())
-    arrays = np.load(reproduced.root / "outputs" / "predictions" / study / f"{variant}.npz", allow_pickle=False)
+    files, split = find_variant(study, variant, reproduced.root), split_of(STUDIES[study], variant)
+    items = pd.read_csv(reproduced.root / "outputs" / study / "split" / f"{split}.csv", dtype=str, keep_default_na=False)
+    table, metrics = items.query("part == 'test'"), json.loads(files.metrics.read_text())
+    arrays = np.load(files.predictions, allow_pickle=False)
     assert set(arrays) == {"id", "y_true", "proba"} and arrays["id"].dtype.kind == "U"
-    if "pipeline_check" in metrics: table = table[table["id"].isin(arrays["id"])]
     assert arrays["id"].tolist() == table["id"].tolist() and len(table)
     assert np.array(sorted(set(items["label"])))[arrays["y_true"]].tolist() == table["label"].tolist()
     assert metrics["accuracy"] == float(f"{(arrays['proba'].argmax(axis=1) == arrays['y_true']).mean():.6g}")
-    assert ("val_accuracy" in metrics) == ("val_loss" in metrics) == (PARAMS[study]["split"][split].get("validation", 0) > 0)
+    assert ("val_accuracy" in metrics) == ("val_loss" in metrics)
+    assert "val_loss" in metrics or "validation" not in set(items["part"])
 
 
 @pytest.mark.parametrize(("study", "variant"), FITTED)
 def test_a_stored_model_predicts_the_same_from_the_images(study, variant, reproduced):
-    arrays = np.load(reproduced.root / "outputs" / "predictions" / study / f"{variant}.npz", allow_pickle=False)
+    arrays = np.load(find_variant(study, variant, reproduced.root).predictions, allow_pickle=False)
     images = open_set(PARAMS[study]["common"]["dataset"], reproduced.root / "data")
     model = predict.load(study, variant, reproduced.root)
     assert list(model.classes_) == images.classes
-    asked = 3 if "pipeline_check" in json.loads((reproduced.root / "results" / study / variant / "metrics.json").read_text()) else 10
-    some = np.unique(np.linspace(0, len(arrays["id"]) - 1, asked).astype(int))  # from the first class to the last
+    some = np.unique(np.linspace(0, len(arrays["id"]) - 1, 10).astype(int))  # from the first class to the last
     answers = model.predict_proba([images.read(name) for name in arrays["id"][some]])
     np.testing.assert_allclose(answers, arrays["proba"][some], rtol=1e-5, atol=1e-5)  # float32: OpenVINO, which runs a stored network, rounds otherwise
 
@@ -269,8 +301,9 @@ def read_safely(path) -> None:
 
 
 def test_no_model_can_hold_code(reproduced):
-    files = [path for path in (reproduced.root / "outputs" / "models").rglob("*") if path.is_file()]
-    assert {path.relative_to(reproduced.root / "outputs" / "models").parts[:2] for path in files} == set(FITTED)
+    files = [path for path in (reproduced.root / "outputs").glob("*/*/*/models/*/**/*") if path.is_file()]
+    places = [path.relative_to(reproduced.root / "outputs").parts for path in files]
+    assert {(place[0], place[4]) for place in places} == set(FITTED)
     for path in files:
         assert path.suffix == ".safetensors" or not path.read_bytes().startswith(b"\x80"), f"{path}: a pickle"  # safetensors begin with a length
         read_safely(path)
@@ -292,8 +325,9 @@ def test_a_portable_stage_computes_with_avx2_alone():
 # --- reports --------------------------------------------------------------------------------------------------------
 
 def test_reports_tell_nothing_of_when_and_where(stages, reproduced):
-    paths = sorted((reproduced.root / "outputs" / "reports").rglob("*.ipynb"))
-    assert {path.relative_to(reproduced.root).as_posix() for path in paths} == {report_path(*run).as_posix() for run in runs(stages).values()}
+    paths = sorted(path for path in (reproduced.root / "outputs").rglob("*.ipynb") if "notebooks" not in path.parts)
+    wanted = {Path("outputs", *stage.command, "report.ipynb").as_posix() for name, stage in stages.items() if name in runs(stages)}
+    assert {path.relative_to(reproduced.root).as_posix() for path in paths if path.parent.name != "smoke_tests"} == wanted
     for path in paths:
         report = nbformat.read(path, as_version=4)
         for cell in report.cells:
@@ -306,12 +340,13 @@ def test_reports_tell_nothing_of_when_and_where(stages, reproduced):
 
 
 def test_reports_show_the_parameters_of_params_yaml(stages, reproduced):
-    for study, step, variant in runs(stages).values():
-        cells = nbformat.read(reproduced.root / report_path(study, step, variant), as_version=4).cells
+    for study, step, key in runs(stages).values():
+        cells = nbformat.read(reproduced.root.joinpath("outputs", study, step, key or "", "report.ipynb"), as_version=4).cells
         (injected,) = [cell.source for cell in cells if "injected-parameters" in cell.metadata.get("tags", [])]
         values = {}
         exec(injected, {}, values)
-        assert values == step_parameters(PARAMS, study, step, variant) | {"write_to": "."}
+        given = step_parameters(PARAMS, study, step, key)[1] | {"write_to": "."} | ({"step": step} if "step" in values else {})
+        assert {name: value for name, value in values.items() if value is not None} == {name: value for name, value in given.items() if value is not None}
 
 
 # --- the sample and its remote --------------------------------------------------------------------------------------

@@ -16,8 +16,10 @@ from fer_research.data.catalogue import open_set, put
 from fer_research.data.imageset import ImageSet
 from fer_research.data.own_digits import as_mnist, own_pictures, read_own_digits
 from fer_research.data.polymnist import HALF, modality_of, over, read_digits, read_groups, read_polymnist
-from fer_research.evaluation.published import published
-from fer_research.pipeline.params import SIX
+from fer_research.data.prepared import load_split
+from fer_research.evaluation.published import model_of, published
+from fer_research.pipeline.artifacts import find_variant
+from fer_research.studies.polymnist.schema import SOURCE_MODELS
 
 PIXELS, LABELS = mnist_data()
 IMAGES = PIXELS.reshape(-1, 28, 28).astype(np.uint8)
@@ -168,41 +170,46 @@ def test_own_digits_of_any_kind_are_put_in_place(tmp_path):
 
 # --- the study ------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("name", [*SIX, *(f"{name}_published" for name in SIX)])
-def test_the_networks_have_the_published_numbers_of_parameters(reproduced, name):
-    metrics = json.loads((reproduced.root / "results" / "polymnist" / name / "metrics.json").read_text())
-    assert metrics["parameters"] == published("polymnist")["models"][name.removesuffix("_published")]["parameters"]
+def metrics(reproduced, variant: str) -> dict[str, float]:
+    "What was measured of a variant."
+    return json.loads(find_variant("polymnist", variant, reproduced.root).metrics.read_text())
 
 
-def split(reproduced, name: str) -> pd.DataFrame:
-    return pd.read_csv(reproduced.root / "outputs" / "splits" / "polymnist" / f"{name}.csv")
+@pytest.mark.parametrize("variant", [*SOURCE_MODELS, *(f"{name}_published" for name in SOURCE_MODELS)])
+def test_the_networks_have_the_published_numbers_of_parameters(reproduced, variant):
+    assert metrics(reproduced, variant)["parameters"] == published("polymnist")["models"][model_of(variant)]["parameters"]
 
 
 def test_the_sound_split_has_no_digit_in_two_parts(reproduced):
-    table = split(reproduced, "sound")
-    assert table.groupby("digit")["part"].nunique().max() == 1 and table.groupby("digit").size().unique().tolist() == [5]
+    table = load_split("polymnist", "sound", reproduced.root)
+    assert table.groupby("digit")["part"].nunique().max() == 1
+    assert table.groupby("digit").size().unique().tolist() == [5]
     assert (table["part"] == "test").equals(table["id"].str.startswith("test/"))
 
 
 def test_the_published_split_has_digits_in_both_parts(reproduced):
-    table = split(reproduced, "published")
-    learned = set(table.query("part == 'training'")["digit"])
-    assert table.query("part == 'test'")["digit"].isin(learned).mean() > 0.95 and not table["id"].str.startswith("test/").any()
+    table = load_split("polymnist", "published", reproduced.root)
+    digits = set(table.query("part == 'training'")["digit"])
+    assert table.query("part == 'test'")["digit"].isin(digits).mean() > 0.95
+    assert not table["id"].str.startswith("test/").any()
 
 
-def test_as_published_everything_is_learned_from(reproduced):
-    for name, suffix, parts in (("sound", "", ["training"]), ("published", "_published", ["training", "test"])):
-        metrics = json.loads((reproduced.root / "results" / "polymnist" / f"cnn_1{suffix}" / "metrics.json").read_text())
-        assert metrics["n_train"] == split(reproduced, name)["part"].isin(parts).sum()
+@pytest.mark.parametrize(("split", "variant", "parts"), [("sound", "cnn_1", ["training"]),
+                                                         ("published", "cnn_1_published", ["training", "test"])])
+def test_as_published_everything_is_learned_from(reproduced, split, variant, parts):
+    table = load_split("polymnist", split, reproduced.root)
+    assert metrics(reproduced, variant)["n_train"] == table["part"].isin(parts).sum()
 
 
 def test_a_picture_of_a_person_is_answered_like_one_of_the_sample(reproduced, tmp_path):
-    said = reproduced.cli("predict", "polymnist", "resnet_vote", "data/polymnist/polymnist.zip", "--out", str(tmp_path / "said.csv"))
-    table = pd.read_csv(tmp_path / "said.csv", dtype={"class": str})
+    done = reproduced.cli("predict", "polymnist", "resnet_ensemble", "data/polymnist/polymnist.zip",
+                          "--out", str(tmp_path / "answers.csv"))
+    table = pd.read_csv(tmp_path / "answers.csv", dtype={"class": str})
     right = table["class"] == table["id"].str.extract(r"\d+\.(\d)\.png$")[0]
-    assert right[table["id"].str.contains("/test/")].mean() > 0.85, said.stdout
+    assert right[table["id"].str.contains("/test/")].mean() > 0.85, done.stdout
 
 
 def test_a_photograph_that_was_not_shown_costs_less_with_random_backgrounds(reproduced):
-    metrics = json.loads((reproduced.root / "results" / "polymnist_transfer" / "resnet" / "metrics.json").read_text())
-    assert 0 < metrics["seen_50"] - metrics["unseen_50"] < metrics["seen_0"] - metrics["unseen_0"]
+    path = reproduced.root / "results" / "polymnist" / "transfer" / "resnet" / "metrics" / "resnet.json"
+    shares = json.loads(path.read_text())
+    assert 0 < shares["seen_50"] - shares["unseen_50"] < shares["seen_0"] - shares["unseen_0"]

@@ -20,10 +20,12 @@ from fer_research.data.fer6 import read_fer6
 from fer_research.data.prepared import load_split
 from fer_research.data.vectors import read_vectors
 from fer_research.features.combined import open_extractor
+from fer_research.pipeline.artifacts import find_variant
 from fer_research.pipeline.cli import app
 from fer_research.pipeline.predict import load
 
-VARIANTS = "pca", "efficientnet_lite0", "efficientnet_lite0_adjusted", "efficientnet_lite0_pca_vote"
+VARIANTS = ("pca", "efficientnet_lite0", "efficientnet_lite0_proposal", "efficientnet_lite0_adjusted",
+            "efficientnet_lite0_pca_ensemble")
 STUDY = "fer_boosting"
 
 
@@ -106,9 +108,9 @@ def test_one_image_gets_the_same_answer_as_among_many(model):
 
 # --- what a model refers to -----------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("features", ["pca", "efficientnet_lite0", "efficientnet_lite0_100", "resnet50_vit"])
-def test_an_extractor_gives_the_vectors_that_were_stored(features, reproduced):
-    folder = reproduced.root / "outputs" / "features" / STUDY / features
+@pytest.mark.parametrize("stage", ["pixels/pca", "embed/efficientnet_lite0"])
+def test_an_extractor_gives_the_vectors_that_were_stored(stage, reproduced):
+    folder = reproduced.root / "outputs" / STUDY / stage / "features"
     vectors, extractor = read_vectors(folder), open_extractor(folder / "extractor")
     images = read_fer6(reproduced.root / "data" / "fer6" / "fer6.zip")
     (decoded,) = decode_chunks(images.read, vectors.id[:5].tolist(), extractor.views)
@@ -119,8 +121,10 @@ def test_an_extractor_gives_the_vectors_that_were_stored(features, reproduced):
 def outputs(reproduced, tmp_path) -> Path:
     "A folder with the models, and the features as far as models need them, away from everything else."
     shutil.copy(reproduced.root / "params.yaml", tmp_path)
-    for kind, ignored in (("models", ()), ("features", ("*.npy",))):
-        shutil.copytree(reproduced.root / "outputs" / kind, tmp_path / "outputs" / kind, ignore=shutil.ignore_patterns(*ignored))
+    arrays = shutil.ignore_patterns("*.npy")
+    for kind in ("models", "features"):
+        for folder in reproduced.root.glob(f"outputs/{STUDY}/*/*/{kind}"):
+            shutil.copytree(folder, tmp_path / folder.relative_to(reproduced.root), ignore=arrays)
     return tmp_path
 
 
@@ -129,19 +133,25 @@ def test_a_model_works_in_another_place(variant, outputs, reproduced):
     assert load(STUDY, variant, outputs).predict_proba([COLOUR]).tolist() == load(STUDY, variant, reproduced.root).predict_proba([COLOUR]).tolist()
 
 
-@pytest.mark.parametrize(("variant", "features", "stage"), [
-    ("pca", "pca", "features"), ("efficientnet_lite0_pca_vote", "efficientnet_lite0", "embed"), ("resnet50_vit", "resnet50_vit", "join"),
-    ("efficientnet_lite0_proposal", "efficientnet_lite0_100", "reduce"), ("resnet50_vit", "vit_base_patch16", "embed"),
+@pytest.mark.parametrize(("variant", "step", "key"), [
+    ("pca", "pixels", "pca"), ("efficientnet_lite0_pca_ensemble", "embed", "efficientnet_lite0"),
+    ("efficientnet_lite0_proposal", "embed", "efficientnet_lite0"),
 ])
-def test_features_that_are_gone_are_told_of_with_their_stage(variant, features, stage, outputs):
-    shutil.rmtree(outputs / "outputs" / "features" / STUDY / features)
-    with pytest.raises(InputError, match=f"{features}/extractor: no extractor of features there; `dvc repro {STUDY}_{stage}@{features}` makes it"):
+def test_features_that_are_gone_are_named_with_their_stage(variant, step, key, outputs):
+    shutil.rmtree(outputs / "outputs" / STUDY / step / key / "features")
+    with pytest.raises(InputError, match=f"no extractor of features there; `dvc repro {STUDY}_{step}@{key}` makes it"):
         load(STUDY, variant, outputs)
 
 
 def test_a_model_that_another_is_made_of_may_be_gone(outputs):
-    shutil.rmtree(outputs / "outputs" / "models" / STUDY / "pca")
-    with pytest.raises(InputError, match=f"pca: no model there; `make repro STUDY={STUDY}`"): load(STUDY, "efficientnet_lite0_pca_vote", outputs)
+    shutil.rmtree(outputs / "outputs" / STUDY / "fit" / "pca" / "models" / "pca")
+    with pytest.raises(InputError, match=f"pca: no model there; `dvc repro {STUDY}_fit@pca` makes it"):
+        load(STUDY, "efficientnet_lite0_pca_ensemble", outputs)
+
+
+def test_a_model_that_is_not_fitted_yet_is_named_with_its_stage(clone):
+    with pytest.raises(InputError, match=f"{STUDY} pca: no model there yet; `dvc repro {STUDY}_fit@pca` makes it"):
+        load(STUDY, "pca", clone.root)
 
 
 # --- the command line -----------------------------------------------------------------------------------------------
@@ -187,7 +197,7 @@ def test_rows_of_pixels_are_predicted(cli, tmp_path):
 @pytest.mark.parametrize(("command", "named"), [
     (("predict", STUDY, "pca", "none.png"), "none.png: no such file"),
     (("predict", STUDY, "pca", "empty"), "no images in it"),
-    (("predict", STUDY, "none", "one.png"), "fitted so far: fer_boosting efficientnet_lite0"),
+    (("predict", STUDY, "none", "one.png"), "fitted so far: efficientnet_lite0"),
     (("predict", STUDY, "pca", "broken.zip"), "not a whole zip"),
     (("predict", STUDY, "pca", "text.png"), "not an image"),
     (("evaluate", STUDY, "pca", "none"), "no such file"),
@@ -210,7 +220,7 @@ def test_what_gives_no_answer_at_all_is_refused_in_a_line(command, named, cli, t
 def test_evaluating_the_test_part_gives_the_metrics_of_the_study(variant, cli, test_part, reproduced):
     done = cli("evaluate", STUDY, variant, test_part, "--json")
     assert done.exit_code == 0, done.output
-    ours = json.loads((reproduced.root / "results" / STUDY / variant / "metrics.json").read_text())
+    ours = json.loads(find_variant(STUDY, variant, reproduced.root).metrics.read_text())
     measured = json.loads(done.stdout)
     assert {name: value for name, value in measured.items() if abs(value - ours[name]) > 2e-5} == {}
 
@@ -220,7 +230,7 @@ def test_a_data_set_as_published_can_be_evaluated(cli, reproduced):
     assert whole.exit_code == 0 and json.loads(whole.stdout)["n_test"] == 1000
     official = cli("evaluate", STUDY, "pca", reproduced.root / "data" / "fer2013" / "fer2013.zip", "--json")
     assert official.exit_code == 1 and "label 'Disgust' is no class of the model" in official.stderr
-    table = pd.read_csv(reproduced.root / "outputs" / "prepared" / "fer2013" / "items.csv")
+    table = pd.read_csv(reproduced.root / "outputs" / "datasets" / "explore" / "fer2013" / "items.csv")
     expected = table[(table["part"] == "test") & ~table["label"].isin(["Disgust", "Fear"])]
     assert json.loads(official.stdout)["n_test"] == len(expected)
 

@@ -14,12 +14,10 @@ import psutil
 import pytest
 from safetensors import safe_open
 
-from fer_research.core import resumable_path
-
-FEATURES, EMBED, SEARCH = "fer_boosting_features@pca", "fer_boosting_embed@efficientnet_lite0", "fer_boosting_search@pca_tuned"
+FEATURES, EMBED, SEARCH = "fer_boosting_pixels@pca", "fer_boosting_embed@efficientnet_lite0", "fer_boosting_fit@pca_tuned"
 TRIAL_STATE, REPORT = 6, 7  # operations in Optuna's journal: a trial's state, and a value on the way
 FINISHED = {1, 2}           # states: complete, pruned
-SEARCHED = "results/fer_boosting/pca_tuned/search", "outputs/reports/fer_boosting/pca_tuned/search.ipynb"
+SEARCHED = "results/fer_boosting/fit/pca_tuned", "outputs/fer_boosting/fit/pca_tuned"
 
 
 def wait_for(condition, seconds: float, what: str):
@@ -43,15 +41,15 @@ def killed(clone, *stage: str):
 
 
 def test_a_killed_stage_leaves_no_half_file_and_is_made_again(done, reproduced):
-    outs = "outputs/features/fer_boosting/pca", "outputs/reports/fer_boosting/pca/features.ipynb", "results/fer_boosting/pca/features"
-    whole, first = reproduced.listing(*outs), done.root / outs[0] / "features.npy"
+    outs = "outputs/fer_boosting/pixels/pca", "results/fer_boosting/pixels/pca"
+    whole, first = reproduced.listing(*outs), done.root / outs[0] / "features" / "features.npy"
     with killed(done, "--force", "--single-item", FEATURES) as family:
         wait_for(lambda: not first.exists(), 60, "DVC to remove the old outputs")
         wait_for(first.exists, 120, "the first output")
     _, alive = psutil.wait_procs(family, timeout=30)
     assert not alive, "a kernel outlives its stage"
     left = done.listing(*outs)
-    assert outs[1] not in left, "a report of a run that did not end"
+    assert f"{outs[0]}/report.ipynb" not in left, "a report of a run that did not end"
     assert {path: digest for path, digest in left.items() if "/." not in path}.items() <= whole.items()
     done.dvc("repro", FEATURES)
     assert done.listing(*outs) == whole, "other bytes, or remains of the killed run"
@@ -60,7 +58,7 @@ def test_a_killed_stage_leaves_no_half_file_and_is_made_again(done, reproduced):
 
 @pytest.mark.slow
 def test_a_killed_embedding_goes_on_with_the_images_that_are_left(done, reproduced):
-    outs = "outputs/features/fer_boosting/efficientnet_lite0", "outputs/reports/fer_boosting/efficientnet_lite0/embed.ipynb"
+    outs = ("outputs/fer_boosting/embed/efficientnet_lite0",)
     partial = done.root / "outputs" / "partial" / "fer_boosting"
     with killed(done, "--force", "--single-item", EMBED):
         first = wait_for(lambda: next(partial.glob("*/00000.npz"), None), 240, "the first images")
@@ -79,10 +77,9 @@ def epochs(state: Path) -> int:
 
 
 @pytest.mark.parametrize(("stage", "states", "outs"), [
-    pytest.param("fer_elm_codes@vqvae", "fer_elm/vqvae-*.safetensors",
-                 ("outputs/features/fer_elm/vqvae", "outputs/reports/fer_elm/vqvae/codes.ipynb", "results/fer_elm/vqvae/codes"), marks=pytest.mark.slow),
-    pytest.param("kana_mlp_best@resnet", "kana_mlp/resnet-*/[0-9]*.safetensors",  # several at a time, in processes
-                 ("outputs/models/kana_mlp/resnet_vote", "outputs/reports/kana_mlp/resnet/best.ipynb", "results/kana_mlp/resnet_vote"), marks=pytest.mark.slow),
+    pytest.param("fer_elm_codes@vqvae", "fer_elm/codes-vqvae-*.safetensors", ("outputs/fer_elm/codes/vqvae", "results/fer_elm/codes/vqvae"), marks=pytest.mark.slow),
+    pytest.param("kana_mlp_best@resnet", "kana_mlp/best-resnet-*/[0-9]*.safetensors",  # several at a time, in processes
+                 ("outputs/kana_mlp/best/resnet", "results/kana_mlp/best/resnet"), marks=pytest.mark.slow),
 ], ids=["one", "several"])
 def test_a_killed_training_ends_at_once_and_goes_on_with_the_next_epoch(done, reproduced, stage, states, outs):
     partial = done.root / "outputs" / "partial"
@@ -99,13 +96,11 @@ def test_a_killed_training_ends_at_once_and_goes_on_with_the_next_epoch(done, re
 
 
 @pytest.mark.parametrize(("stage", "first", "next_one", "outs"), [
-    pytest.param("fer_elm_patches@patches", "fer_elm/patches-*/000.safetensors", "fer_elm/patches-*/001.safetensors",
-                 ("outputs/models/fer_elm/patches_vote", "outputs/reports/fer_elm/patches/patches.ipynb", "results/fer_elm/patches_vote"), marks=pytest.mark.slow),
-    pytest.param("polymnist_networks@published", "polymnist/published-*/cnn_1-*/history.csv", "polymnist/published-*/dense_128-*/history.csv",
-                 ("outputs/models/polymnist/cnn_1_published", "outputs/reports/polymnist/published/networks.ipynb", "results/polymnist/linear_augmented_published"), marks=pytest.mark.slow),
-    ("fer_transfer_crossval@vgg", *(f"fer_transfer/crossval-vgg-*/{resumable_path('', 'fold', [0, number], suffix='.npz')}" for number in (0, 1)),
-     ("outputs/reports/fer_transfer/vgg/crossval.ipynb", "results/fer_transfer_crossval/vgg")),
-], ids=["patches", "networks", "folds"])
+    ("fer_elm_patches@patches", "fer_elm/patches-patches-*/000.safetensors", "fer_elm/patches-patches-*/001.safetensors",
+     ("outputs/fer_elm/patches/patches", "results/fer_elm/patches/patches")),
+    pytest.param("polymnist_source_models@published", "polymnist/source_models-published-*/cnn_1-*/history.csv", "polymnist/source_models-published-*/dense_128-*/history.csv",
+                 ("outputs/polymnist/source_models/published", "results/polymnist/source_models/published"), marks=pytest.mark.slow),
+], ids=["patches", "networks"])
 def test_what_was_fitted_before_a_run_was_killed_is_not_fitted_again(done, reproduced, stage, first, next_one, outs):
     partial = done.root / "outputs" / "partial"
     with killed(done, "--force", "--single-item", stage):
@@ -138,9 +133,9 @@ def reports(journal: Path, trials: set[int]) -> Counter:
 def resumed(reproduced, tmp_path_factory) -> SimpleNamespace:
     "A search that was killed and run again; `journal` is a second name of its journal, which is renamed at the end."
     clone = reproduced.copy(tmp_path_factory.mktemp("resumed"))
-    folder, journal = clone.root / "outputs" / "search" / "fer_boosting", clone.root / "scratch" / "journal"
+    folder, journal = clone.root / "outputs" / "partial" / "fer_boosting", clone.root / "scratch" / "journal"
     with killed(clone, "--force", "--single-item", SEARCH) as family:
-        os.link(wait_for(lambda: next(folder.glob("pca_tuned-*.log"), None), 120, "the journal"), journal)
+        os.link(wait_for(lambda: next(folder.glob("fit-pca_tuned-*.log"), None), 120, "the journal"), journal)
         wait_for(lambda: len(finished(journal)) >= 3, 120, "three finished trials")
     trials = finished(journal)
     found = SimpleNamespace(clone=clone, journal=journal, family=family, trials=trials, reports=reports(journal, trials), left=clone.listing(*SEARCHED))
@@ -151,7 +146,7 @@ def resumed(reproduced, tmp_path_factory) -> SimpleNamespace:
 def test_a_killed_search_ends_as_if_nothing_had_happened(resumed, reproduced):
     assert not resumed.left, "results of a search that did not end"
     assert resumed.clone.listing(*SEARCHED) == reproduced.listing(*SEARCHED)
-    assert set(resumed.clone.listing("outputs/search/fer_boosting/pca_tuned.log")) and not list((resumed.clone.root / "outputs/search/fer_boosting").glob("pca_tuned-*"))
+    assert [path.name for path in (resumed.clone.root / "outputs" / "partial" / "fer_boosting").glob("fit-pca_tuned*")] == ["fit-pca_tuned.log"]
 
 
 def test_trials_that_were_finished_are_not_run_again(resumed):
@@ -169,14 +164,14 @@ def test_a_killed_run_leaves_nothing_in_the_root(resumed, reproduced):
 
 
 def test_an_unusable_input_leaves_no_report(done):
-    outs = "outputs/reports/fer_boosting/neighbours/fit.ipynb", "results/fer_boosting/neighbours", "outputs/predictions/fer_boosting/neighbours.npz"
-    done.edit(fer_boosting__variants__neighbours__classifier__neighbours=100_000)
+    outs = "outputs/fer_boosting/fit/neighbours", "results/fer_boosting/fit/neighbours"
+    done.edit(fer_boosting__fit__neighbours__classifier__neighbours=100_000)
     failed = done.dvc("repro", "fer_boosting_fit@neighbours", check=False)
     assert failed.returncode and "exited with 2" in failed.stderr and "Traceback" not in failed.stderr
-    (said,) = [line for line in failed.stderr.splitlines() if line.startswith("fer-research: ")]
-    assert "neighbours=100000: there are only" in said and str(done.root) not in said
+    (error,) = [line for line in failed.stderr.splitlines() if line.startswith("fer-research: ")]
+    assert "neighbours=100000: there are only" in error and str(done.root) not in error
     assert not done.listing(*outs)
-    notebook = done.root / re.search(r"scratch/failed/\S+\.ipynb", said)[0]
+    notebook = done.root / re.search(r"scratch/failed/\S+\.ipynb", error)[0]
     as_it_failed = notebook.read_bytes()
     done.cli("run", "fer_boosting", "fit", "majority")
     assert notebook.exists() and notebook.read_bytes() == as_it_failed, "another variant's run took the failed notebook away"
@@ -185,7 +180,7 @@ def test_an_unusable_input_leaves_no_report(done):
 def test_two_variants_can_run_side_by_side(done, reproduced):
     variants = "majority", "neighbours"
     running = [done.start("python", "-m", "fer_research.pipeline.cli", "run", "fer_boosting", "fit", variant) for variant in variants]
-    said = [process.communicate()[1] for process in running]
-    assert [process.returncode for process in running] == [0, 0], said
-    outs = [f"{folder}/fer_boosting/{variant}" for folder in ("results", "outputs/models", "outputs/reports") for variant in variants]
+    errors = [process.communicate()[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0], errors
+    outs = [f"{folder}/fer_boosting/fit/{variant}" for folder in ("results", "outputs") for variant in variants]
     assert done.listing(*outs) == reproduced.listing(*outs)

@@ -15,7 +15,7 @@ MkDocs with its theme Material makes site/ of these. What lies between the two i
 - `cards`      data cards and model cards, which pages of the guide show
 - `readme`     README.md, for `make readme` and as the front page
 
-Settings and navigation are in mkdocs.yml, where a notebook of the guide or of the library needs a line; a study needs
-none. What is wrong stops the build: a notebook that fails, a link or an anchor that leads nowhere, a page that the
-navigation does not name, pictures that may not be shown.
+Settings and navigation are in mkdocs.yml, where a notebook of the guide needs a line; studies and library need none.
+What is wrong stops the build: a notebook that fails, a link or an anchor that leads nowhere, a page that the navigation
+does not name, pictures that may not be shown.
 """

@@ -1,9 +1,9 @@
 """Data cards and model cards: what a data set is and what a fitted variant can do, from the files that say so.
 
-A card that somebody typed is wrong after the next run. These are put together from data/sources.yaml, results/,
-records/ and params.yaml; where a file says nothing about something, neither does the card. Their headings follow the
-datasheets of Gebru et al. (2021) and the model cards of Mitchell et al. (2019). nbs/guide/data_cards.ipynb and
-nbs/guide/model_cards.ipynb show them.
+A card that somebody typed is wrong after the next run. These are put together from data/sources.yaml, records/, and
+what stages wrote and dvc.lock says of them; where a file says nothing about something, neither does the card. Their
+headings follow the datasheets of Gebru et al. (2021) and the model cards of Mitchell et al. (2019).
+nbs/guide/data_cards.ipynb and nbs/guide/model_cards.ipynb show them.
 """
 import io
 import json
@@ -17,10 +17,17 @@ from ruamel.yaml import YAML
 from fer_research.core import made_by
 from fer_research.data.sources import read_sources
 from fer_research.evaluation.statistics import wilson
-from fer_research.features.combined import STEPS
-from fer_research.pipeline.compare import markdown_table
-from fer_research.pipeline.params import entry_of, read_params, variant_names
-from fer_research.pipeline.records import records
+from fer_research.pipeline.artifacts import Stage, Variant, find_variants
+from fer_research.pipeline.compare import markdown_table, only_results, results_table, study_variants
+from fer_research.pipeline.params import read_params
+from fer_research.pipeline.records import (
+    locked_settings,
+    read_lock,
+    record_results,
+    record_source,
+    record_variants,
+    records,
+)
 
 ORIGIN = {"sample": "drawn for this repository: shows nobody",
           "standin": "real pictures in place of the published data set", "real": "the published data set"}
@@ -28,8 +35,8 @@ UNKNOWN = "not stated"
 MEASURES = {"balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1", "weighted_f1": "weighted F1",
             "roc_auc_ovr": "ROC AUC, one against the rest", "log_loss": "log loss (nats)",
             "ece": "expected calibration error"}
-PROTOCOL = {True: "the source's own, re-made with its errors: to compare with, not to use",
-            False: "sound: the test part was used once, to report"}
+PROTOCOL = {"published": "the source's own, re-made with its errors: to compare with, not to use",
+            "sound": "sound: the test part was used once, to report"}
 MAJORITY = "accuracy of always naming the most frequent class"
 
 
@@ -63,9 +70,10 @@ def _range(values: pd.Series) -> str:
     return str(values.min()) if values.nunique() == 1 else f"{values.min()} to {values.max()}"
 
 
-def _census(folder: Path) -> list[tuple[str, str]]:
+def _census(stage: Stage) -> list[tuple[str, str]]:
     "Sizes and faults that `prepare` counted, as rows."
-    census, sizes = json.loads((folder / "census.json").read_text()), pd.read_csv(folder / "sizes.csv")
+    census = json.loads((stage.results / "metrics" / f"{stage.key}.json").read_text())
+    sizes = pd.read_csv(stage.outputs / "tables" / "sizes.csv")
     smallest, different = f"{census['smallest_class_images']:,}", f"{census['different_sizes']:,}"
     sides = f"width {_range(sizes['width'])}, height {_range(sizes['height'])} pixels"
     return [("images", f"{census['images']:,} in {census['classes']} classes; the smallest has {smallest}"),
@@ -79,10 +87,10 @@ def _census(folder: Path) -> list[tuple[str, str]]:
 def data_card(
     name: str,        # of a data set, such as "fer6"
     source: Mapping,  # its entry in sources.yaml
-    census: Path | None = None,  # folder such as results/datasets/fer6; None where nothing was counted
+    stage: Stage | None = None,  # that counted it; None where nothing was counted
 ) -> str:  # Markdown
     "The card of a data set."
-    rows = _about(source) + (_census(census) if census else [])
+    rows = _about(source) + (_census(stage) if stage else [])
     return "\n\n".join([f"### `{name}`", markdown_table(["", ""], rows), _classes(source["counts"])]) + "\n"
 
 
@@ -93,6 +101,13 @@ def _sources(root: Path) -> dict[str, dict]:
     raise FileNotFoundError(f"{root / 'data' / 'sources.yaml'} is not there yet: run `dvc pull data.dvc` first")
 
 
+def _prepared(name: str, root: Path) -> Stage:
+    "The stage that counted a data set; `FileNotFoundError` that says what to run where it has not."
+    stage = Stage("datasets", "explore", name, ".", root)
+    for folder in (stage.results, stage.outputs): made_by(folder, f"dvc repro prepare@{name}")
+    return stage
+
+
 def data_cards(
     root: Path,  # the repository
 ) -> str:  # Markdown
@@ -101,28 +116,12 @@ def data_cards(
     The latter were counted when they were put in place, and only their classes are known here.
     """
     sources = _sources(root)
-    names = sources.keys() & read_params(root / "params.yaml")["datasets"]["explore"].keys()
-    folders = {name: made_by(root / "results" / "datasets" / name, f"dvc repro prepare@{name}") for name in names}
-    here = [data_card(name, source, folders.get(name)) for name, source in sources.items()]
-    origins = {name: json.loads((folder / "source.json").read_text()) for name, _, folder in records(root)}
+    counted = read_params(root / "params.yaml")["datasets"]["explore"]
+    stages = {name: _prepared(name, root) for name in sources if name in counted}
+    here = [data_card(name, source, stages.get(name)) for name, source in sources.items()]
+    origins = {name: record_source(folder) for name, _, folder in records(root)}
     there = [data_card(name, source) for name, source in origins.items()]
     return "\n".join(["## In data/ now\n", *here, "## Of the records\n", *there])
-
-
-def settings(
-    params: Mapping,  # the content of params.yaml
-    study: str,       # such as "fer_boosting"
-    variant: str,     # such as "pca"
-) -> dict[str, Any]:  # path in params.yaml -> its value
-    "All that params.yaml says of a variant: its entry, and the entries of other sections that it names."
-    place, entry = entry_of(params, study, variant)
-    values = {f"{study}.common": params[study]["common"], place: entry}
-    for field in ("of", "first", "second"):
-        if field in entry: values |= settings(params, study, entry[field])
-    for field, sections in (("split", ["split"]), ("features", STEPS)):
-        values |= {f"{study}.{name}.{entry[field]}": params[study][name][entry[field]] for name in sections
-                   if field in entry and entry[field] in params[study].get(name, {})}
-    return values
 
 
 def _metrics(metrics: Mapping[str, float], answers: pd.DataFrame) -> str:
@@ -165,48 +164,59 @@ def calibration(
             "average (15 bins of equal mass).")
 
 
-def _task(source: Mapping, metrics: Mapping[str, float], variant: str) -> list[tuple[str, str]]:
+def _task(source: Mapping, metrics: Mapping[str, float], protocol: str) -> list[tuple[str, str]]:
     "What a variant was made for and on what, as rows."
     classes, origin = source["classes"], source["origin"]
     return [("task", f"one of {len(classes)} classes for an image: {', '.join(classes)}"),
             ("data", f"{source.get('title', UNKNOWN)} ({origin}: {ORIGIN[origin]})"),
             ("fitted to, measured on", f"{metrics['n_train']:,} and {metrics['n_test']:,} images"),
-            ("protocol", PROTOCOL[variant.endswith("_published")])]
+            ("protocol", PROTOCOL[protocol])]
 
 
 def model_card(
-    study: str,       # such as "fer_boosting"
-    variant: str,     # such as "pca"
-    folder: Path,     # the repository, or a record: holds results/
+    title: str,       # such as "fer_boosting pca"
+    protocol: str,    # "sound" or "published"
+    files: Variant,   # what its stage wrote
     source: Mapping,  # what sources.yaml says of the data it was fitted to
-    params: Mapping,  # the content of params.yaml
+    settings: Mapping[str, Any],  # path in params.yaml -> its value
 ) -> str:  # Markdown
     "The card of a fitted variant."
-    results = made_by(folder / "results" / study / variant / "metrics.json", f"make repro STUDY={study}").parent
-    metrics, answers = json.loads((results / "metrics.json").read_text()), pd.read_csv(results / "confusion.csv")
-    values = [(f"`{path}`", f"`{flow(value)}`") for path, value in settings(params, study, variant).items()]
-    rows = _task(source, metrics, variant) + values
-    return "\n\n".join([f"### `{study} {variant}`", markdown_table(["", ""], rows), _metrics(metrics, answers),
-                        _per_class(results), f"{confusions(answers)} {calibration(metrics)}"]) + "\n"
+    metrics, answers = json.loads(files.metrics.read_text()), pd.read_csv(files.confusion)
+    rows = _task(source, metrics, protocol) + [(f"`{path}`", f"`{flow(value)}`") for path, value in settings.items()]
+    return "\n\n".join([f"### `{title}`", markdown_table(["", ""], rows), _metrics(metrics, answers),
+                        _per_class(files.tables), f"{confusions(answers)} {calibration(metrics)}"]) + "\n"
 
 
-def _cards(folder: Path, sources: Mapping[str, Mapping]) -> list[str]:
-    "Cards of what params.yaml names and results/ has, checks of the pipeline left out."
-    params = YAML(typ="safe", pure=True).load(folder / "params.yaml")
-    variants = [(study, variant) for study in params for variant in variant_names(params, study)]
-    files = {pair: folder.joinpath("results", *pair, "metrics.json") for pair in variants}
-    is_check = lambda file: "pipeline_check" in json.loads(file.read_text())
-    variants = [pair for pair, file in files.items() if file.exists() and not is_check(file)]
-    return [model_card(study, variant, folder, sources[params[study]["common"]["dataset"]], params)
-            for study, variant in variants]
+def _cards(
+    table: pd.DataFrame,  # of `results_table`, one study, without smoke tests
+    files: Mapping[str, Variant],  # by name
+    source: Mapping,      # what sources.yaml says of the data
+    folder: Path,         # the repository, or one study in a record: holds dvc.lock
+) -> list[str]:
+    "Cards of the variants of a study."
+    lock = read_lock(folder)
+    settings = lambda name: locked_settings(files[name].metrics.relative_to(folder).as_posix(), lock)
+    return [model_card(f"{row.study} {row.variant}", row.role, files[row.variant], source, settings(row.variant))
+            for row in table.itertuples()]
+
+
+def _cards_here(root: Path) -> list[str]:
+    "Cards of all variants of the repository that are results."
+    params, sources, cards = read_params(root / "params.yaml"), _sources(root), []
+    for study in params["comparison"]["studies"]:
+        files, variants = find_variants(study, root), only_results(study_variants(study, params))
+        table, source = results_table(variants, files), sources[params[study]["common"]["dataset"]]
+        for name in table["variant"]: made_by(files[name].tables, f"make repro STUDY={study}")
+        cards += _cards(table, files, source, root)
+    return cards
 
 
 def model_cards(
     root: Path,  # the repository
 ) -> str:  # Markdown
     "Cards of the variants in results/, then of those in records/."
-    parts = ["## Fitted here\n", *_cards(root, _sources(root))]
+    parts = ["## Fitted here\n", *_cards_here(root)]
     for name, _, folder in records(root):
-        source = json.loads((folder / "source.json").read_text())
-        parts += [f"## Record `{name}`\n", *_cards(folder, {source["dataset"]: source})]
+        cards = _cards(record_results(folder), record_variants(folder), record_source(folder), folder)
+        parts += [f"## Record `{name}`\n", *cards]
     return "\n".join(parts)

@@ -9,21 +9,41 @@ with what it opens. The folder may be deleted at any time, or copied to another 
 import hashlib
 import os
 import sys
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 import nbformat
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
 from fer_research.core import InputError, atomic
-from fer_research.pipeline.runner import ENVIRONMENT, ThisEnvironment, modules_of, normalise
+from fer_research.pipeline.runner import modules_of, normalise
+from fer_research.pipeline.stage import ENVIRONMENT
 
 from .pages import directives, front_matter
 
 DEPS = ("params.yaml", "presets", "published", "records", "results", "data.dvc", "data/sources.yaml", "dvc.lock")
-ALWAYS = ("requirements.txt", "fer_research/pipeline/runner.py", "docs/generator/execute.py")
+ALWAYS = ("requirements.txt", "fer_research/pipeline/runner.py", "fer_research/pipeline/stage.py",
+          "docs/generator/execute.py")
+
+
+class ThisEnvironment(AsyncKernelManager):
+    "Starts IPython in the interpreter that runs this code."
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        if sys.platform == "win32": return
+        self._sockets = tempfile.TemporaryDirectory(prefix="kernel-")  # files need no port, and nobody else opens them
+        self.transport, self.ip = "ipc", f"{self._sockets.name}/s"
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        "The kernel, whatever `kernel_name` says."
+        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        return KernelSpec(argv=command, display_name="python3", language="python")
 
 
 def _environment(path: Path, root: Path) -> dict[str, str]:

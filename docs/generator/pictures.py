@@ -33,7 +33,7 @@ def refuse_pictures(
     params: Mapping,              # of `read_params`
 ) -> None:
     "`InputError` where a report shows pictures of its data set, or of any where it has none, that may not be shown."
-    own = report.variant
+    own = report.key
     if report.study != "datasets": own = params.get(report.study, {}).get("common", {}).get("dataset")
     hidden = [name for name in ([own] if own in sources else sources) if not sources[name].get("may_show")]
     if hidden and any(map(shows_pictures, notebook.cells)):

@@ -24,7 +24,7 @@ from .pages import front_matter, page_of, visible_cells
 from .pictures import refuse_pictures, without_pictures
 from .readme import readme
 from .reference import fenced, public_names
-from .studies import Report, by_study, datasets_page, stage_reports, studies_page, study_page, study_title
+from .studies import SMOKE_TESTS, Report, by_study, datasets_page, stage_reports, studies_page, study_page, study_title
 
 TEXTS = {"CONTRIBUTING.md": "project/contributing.md", "CHANGELOG.md": "project/changelog.md",
          "CITATION.cff": "project/citation.md", "LICENSE": "project/licence.md"}
@@ -42,10 +42,18 @@ def notebook_names(
 def page_path(
     name: str,  # of a notebook, by its path in nbs/
 ) -> str:
-    "The page of a notebook; one of a study has a page for each variant, and leads to the study's own."
+    "The page of a notebook; one of a study has a page for each of its runs, and leads to the study's own."
     folder, *rest = name.split("/")
-    if folder == "studies": return f"studies/{rest[0]}/{'compare' if rest[0] == 'comparison' else 'index'}.md"
+    if folder == "studies" and rest[-1] != "schema.ipynb":
+        return f"studies/{rest[0]}/{'compare' if rest[0] == 'comparison' else 'index'}.md"
     return (name if folder in ("guide", "index.ipynb") else f"api/{name}").removesuffix(".ipynb") + ".md"
+
+
+def library_names(
+    root: Path,  # the repository
+) -> list[str]:  # by their path in nbs/
+    "The notebooks that have a page in the API."
+    return [name for name in notebook_names(root) if page_path(name).startswith("api/")]
 
 
 def _files_on_the_web(root: Path) -> str:
@@ -56,8 +64,8 @@ def _files_on_the_web(root: Path) -> str:
 
 
 def places_of(
-    root: Path,                 # the repository
-    reports: Iterable[Report],  # all
+    root: Path,             # the repository
+    reports: list[Report],  # all
 ) -> Places:
     "The page of everything that has one."
     pages = {f"nbs/{name}": page_path(name) for name in notebook_names(root)}
@@ -67,6 +75,7 @@ def places_of(
     count = Counter(name for several in names.values() for name in several)
     symbols = {name: f"{page}#{name}" for file, page in modules.items() for name in names[file] if count[name] == 1}
     symbols |= {file[:-3].replace("/", "."): page for file, page in modules.items()}  # modules, by their dotted names
+    symbols |= {study: f"studies/{study}/index.md" for study in by_study(reports)}
     return Places(root, _files_on_the_web(root), {"README.md": "index.md"} | TEXTS | pages | modules, symbols)
 
 
@@ -121,9 +130,9 @@ def _report_notebook(report: Report, places: Places) -> NotebookNode:
     has_tag = lambda cell, tag: tag in cell.metadata.get("tags", [])
     if any(has_tag(cell, "injected-parameters") for cell in notebook.cells):
         notebook.cells = [cell for cell in notebook.cells if not has_tag(cell, "parameters")]
-    file = f"nbs/studies/{report.study}/{report.step}.ipynb"
-    command = f"fer-research run {report.study} {report.step} {report.variant}".strip()
-    _add_origin(notebook.cells[0], f"{{}} ({report.variant})" if report.variant else "{}",
+    file, smoke_test = f"nbs/studies/{report.study}/{report.notebook}.ipynb", report.step == SMOKE_TESTS
+    command = f"fer-research run {report.study} {report.step} {'' if smoke_test else report.key}".strip()
+    _add_origin(notebook.cells[0], f"{{}} ({report.key})" if report.key else "{}",
                 f"Report of [`{file}`]({places.url}/{file}), made by `{command}`")
     return notebook
 
@@ -202,28 +211,38 @@ def write_pages(
     _write(docs / "studies" / "index.md", studies_page(titles, root))
     censuses = [report for report in reports if report.study == "datasets"]
     _write(docs / "studies" / "datasets" / "index.md", datasets_page(censuses, read_sources(root / "data")))
-    modules = [name for name in notebook_names(root) if page_path(name).startswith("api/")]
-    _write(docs / "api" / "index.md", library_page(modules, root))
+    _write(docs / "api" / "index.md", library_page(library_names(root), root))
 
 
 def _steps(reports: Iterable[Report]) -> list[dict]:
-    "Navigation within a study: a section a step."
+    "Navigation within a study: a section a step, or its page where it has no keys."
     sections = {}
-    for report in reports: sections.setdefault(report.step, []).append({report.variant or report.step: report.page})
+    for report in reports:
+        if report.key: sections.setdefault(report.step, []).append({report.key: report.page})
+        else: sections[report.step] = report.page
     return [{step: pages} for step, pages in sections.items()]
 
 
+def _modules(names: Iterable[str]) -> list:
+    "Navigation within the API: single modules, then a section for each folder of the library."
+    sections = {"": []}
+    for name in names: sections.setdefault(name.rpartition("/")[0].partition("/")[0], []).append(page_path(name))
+    return [*sections.pop(""), *({folder: pages} for folder, pages in sections.items())]
+
+
 def navigation(
-    nav: list,              # as mkdocs.yml has it
-    reports: list[Report],  # all
+    nav: list,               # as mkdocs.yml has it
+    reports: list[Report],   # all
+    modules: Iterable[str],  # notebooks of the library, by their path in nbs/
 ) -> list:
-    "The site's tabs and what is below them: `Studies` gets a section for each study."
+    "The site's tabs and what is below them: `Studies` gets a section for each study, `API` one for each folder."
     studies = [{study_title(own): [f"studies/{study}/index.md", *_steps(own)]}
                for study, own in by_study(reports).items()]
-    censuses = [{report.variant: report.page} for report in reports if report.study == "datasets"]
+    censuses = [{report.key: report.page} for report in reports if report.study == "datasets"]
     comparison = [{"Side by side": report.page} for report in reports if report.study == "comparison"]
     pages = ["studies/index.md", *studies, {"Data sets": ["studies/datasets/index.md", *censuses]}, *comparison]
-    return [{"Studies": pages} if "Studies" in entry else entry for entry in nav]
+    below = {"Studies": pages, "API": ["api/index.md", *_modules(modules)]}
+    return [{tab: below.get(tab, content) for tab, content in entry.items()} for entry in nav]
 
 
 def build_site(
@@ -236,7 +255,7 @@ def build_site(
     shutil.copytree(root / "docs" / "assets", docs / "assets")
     write_pages(docs, places, reports)
     config = load_config(str(root / "mkdocs.yml"), strict=True)
-    config.nav = navigation(config.nav, reports)
+    config.nav = navigation(config.nav, reports, library_names(root))
     config.plugins.on_startup(command="build", dirty=False)
     build(config)
     return Path(config.site_dir)

@@ -16,14 +16,24 @@ from dvc.repo import Repo
 from fer_research.core import made_by
 from fer_research.data.sources import read_sources
 from fer_research.evaluation.published import citation
-from fer_research.pipeline.compare import as_markdown, beside_published, data_line, markdown_table, results_table
-from fer_research.pipeline.params import read_params, variant_names
+from fer_research.pipeline.artifacts import find_variants
+from fer_research.pipeline.compare import (
+    COMPARISON,
+    as_markdown,
+    beside_published,
+    data_line,
+    markdown_table,
+    results_table,
+    study_variants,
+)
+from fer_research.pipeline.params import read_params, step_parameters, study_section
 from fer_research.pipeline.records import record_markdown, records
-from fer_research.pipeline.runner import report_path
 
 from .reference import fenced
 
-RUN = re.compile(r" run (\w+) (\w+)(?: (\w+))?$")  # fer-research run STUDY STEP [VARIANT]
+RUN = re.compile(r"pipeline\.stage (\w+) (\w+)(?: (\w+))?")  # STUDY STEP [KEY]
+SMOKE_TESTS = "smoke_tests"  # a step that leaves a report of each entry below this name in params.yaml
+ONLY_RUNS = "They show on a few pictures that the code runs; no figure in them is a result."
 SIDE_BY_SIDE = """## Side by side
 
 Bold is the sound variant that did best on validation. Figures, and paired tests between variants, are in the
@@ -32,20 +42,22 @@ Bold is the sound variant that did best on validation. Figures, and paired tests
 
 class Report(NamedTuple):
     "An executed study notebook."
-    study: str       # such as "fer_boosting"
-    step: str        # such as "fit"
-    variant: str     # such as "pca"; empty where the step has none
-    title: str = ""  # its first heading
+    study: str          # such as "fer_boosting"
+    step: str           # such as "fit"
+    key: str = ""       # such as "pca"; empty where the step has no entries; of a smoke test: SECTION_KEY
+    notebook: str = ""  # of the study, that ran
+    title: str = ""     # its first heading
 
     @property
     def source(self) -> str:
         "Its path in the repository."
-        return report_path(self.study, self.step, self.variant).as_posix()
+        file = f"{self.key}.ipynb" if self.step == SMOKE_TESTS else posixpath.join(self.key, "report.ipynb")
+        return posixpath.join("outputs", self.study, self.step, file)
 
     @property
     def page(self) -> str:
         "Its page on the site."
-        return posixpath.join("studies", self.study, self.variant, f"{self.step}.md")
+        return posixpath.join("studies", self.study, self.step, self.key).rstrip("/") + ".md"
 
 
 def _title(path: Path) -> str:
@@ -54,12 +66,21 @@ def _title(path: Path) -> str:
     return re.search(r"^# (.*)$", "".join(cell["source"]), re.M)[1]
 
 
+def _reports_of(study: str, step: str, key: str, params: Mapping) -> list[Report]:
+    "The reports that a stage leaves: of smoke tests one each."
+    if step != SMOKE_TESTS: return [Report(study, step, key, step_parameters(params, study, step, key or None)[0])]
+    tests = (placed for placed in study_section(params, study).entries() if placed.group)
+    return [Report(study, step, f"{placed.section}_{placed.key}", placed.notebook) for placed in tests]
+
+
 def stage_reports(
     root: Path,  # the repository
 ) -> list[Report]:  # in the order of dvc.yaml
-    "The report of every stage that runs a notebook."
+    "The reports of all stages that run notebooks."
+    params = read_params(root / "params.yaml")
     with Repo(str(root)) as repo: commands = [str(stage.cmd) for stage in repo.index.stages]
-    reports = [Report(*match.groups("")) for command in commands if (match := RUN.search(command))]
+    stages = [match.groups("") for command in commands if (match := RUN.search(command))]
+    reports = [report for stage in stages for report in _reports_of(*stage, params)]
     return [report._replace(title=_title(root / report.source)) for report in reports]
 
 
@@ -81,14 +102,25 @@ def study_title(
     return begins.pop() if len(begins) == 1 and len(reports) > 1 else reports[0].study
 
 
-def _report_table(reports: list[Report]) -> str:
-    "A row a step, with a link for each variant."
-    steps = {}
-    for report in reports: steps.setdefault(report.step, []).append(report)
+def _report_table(
+    reports: Iterable[Report],  # of one study
+    group: str = "step",        # what has a row: a step, or a notebook
+) -> str:
+    "A row a step or a notebook, with a link for each key."
+    rows = {}
+    for report in reports: rows.setdefault(getattr(report, group), []).append(report)
     target = lambda report: posixpath.relpath(report.page, f"studies/{report.study}")
-    link = lambda report: f"[{report.variant or report.step}]({target(report)})"
-    rows = [(f"`{step}`", of[0].title.split(": ")[-1], ", ".join(map(link, of))) for step, of in steps.items()]
-    return markdown_table(["step", "", "reports"], rows)
+    link = lambda report: f"[{report.key or report.step}]({target(report)})"
+    cells = [(f"`{name}`", row[0].title.split(": ")[-1], ", ".join(map(link, row))) for name, row in rows.items()]
+    return markdown_table([group, "", "reports"], cells)
+
+
+def _reports(reports: list[Report]) -> list[str]:
+    "What leads to the reports of a study, those of its smoke tests below a heading of their own."
+    tests = [report for report in reports if report.step == SMOKE_TESTS]
+    results = _report_table(report for report in reports if report.step != SMOKE_TESTS)
+    parts = ["## Reports", "Each is a notebook as it ran, with its tables and figures.", results]
+    return [*parts, "## Smoke tests", ONLY_RUNS, _report_table(tests, "notebook")] if tests else parts
 
 
 def _rows_of(study: str, table: str) -> str:
@@ -106,7 +138,7 @@ def _results(study: str, root: Path) -> str:
     "The table of a study's results in this repository."
     params = read_params(root / "params.yaml")
     origin = read_sources(root / "data")[params[study]["common"]["dataset"]]["origin"]
-    table = results_table(study, variant_names(params, study), root)
+    table = results_table(study_variants(study, params), find_variants(study, root))
     return _rows_of(study, as_markdown(beside_published(table, origin), data_line({study: origin})))
 
 
@@ -120,8 +152,7 @@ def study_page(
     return "\n\n".join([
         f"# {study_title(reports)}", f"> After {citation(study)}",
         *(["## On real pictures", *tables] if tables else []), "## In this repository", _results(study, root),
-        "## Reports", "Each is a notebook as it ran, with its tables and figures.", _report_table(reports),
-        "## Parameters",
+        *_reports(reports), "## Parameters",
         f"Its section of `params.yaml`. `make repro STUDY={study}` makes what is on this page anew.",
         fenced(_parameters(study, root), "yaml")]) + "\n"
 
@@ -132,7 +163,7 @@ def studies_page(
 ) -> str:  # Markdown
     "All studies, and the comparison of their variants."
     rows = [(f"[{title}]({study}/index.md)", f"`{study}`", citation(study)) for study, title in titles.items()]
-    comparison = (root / "results" / "comparison.md").read_text(encoding="utf-8")
+    comparison = made_by(root / COMPARISON["markdown"], "make repro").read_text(encoding="utf-8")
     return "\n\n".join(["# Studies", markdown_table(["study", "", "after"], rows), SIDE_BY_SIDE, comparison])
 
 
@@ -143,8 +174,8 @@ def datasets_page(
     "What data sets there are, each with a link to its census."
     rows = []
     for report in reports:
-        source = sources[report.variant]
-        link, images = f"[{report.variant}]({report.variant}/{report.step}.md)", f"{sum(source['counts'].values()):,}"
+        source = sources[report.key]
+        link, images = f"[{report.key}]({report.step}/{report.key}.md)", f"{sum(source['counts'].values()):,}"
         rows.append((link, source.get("title", ""), source["origin"], images, str(len(source["classes"])),
                      source.get("licence", "")))
     table = markdown_table(["data set", "", "origin", "images", "classes", "licence"], rows)

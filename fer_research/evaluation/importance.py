@@ -111,11 +111,10 @@ def leaning_table(
     y_true: np.ndarray,      # (n,) class numbers
     proba: np.ndarray,       # (n, k) probabilities
     members: Sequence[int],  # class numbers in question
-    bins: int = 10,          # of as many items each, at most one more or less; n at least
+    bins: int = 10,          # of as many items each, at most one more or less; no more bins than items
 ) -> pd.DataFrame:  # a row a bin, the least sure first; columns `bin` (from 1) and those of `leaning`
-    "`leaning` by sureness; equal ones in the order of the items. `InputError` for fewer items than bins."
-    if len(y_true) < bins: raise InputError(f"{len(y_true)} items in {bins} bins: expected an item a bin at least")
-    order = np.array_split(np.argsort(proba.max(1), kind="stable"), bins)
+    "`leaning` by sureness; equal ones in the order of the items."
+    order = np.array_split(np.argsort(proba.max(1), kind="stable"), min(bins, len(y_true)))
     return pd.DataFrame([{"bin": number, **leaning(y_true[rows], proba[rows], members)} for number, rows in enumerate(order, 1)])
 
 # %% ../../nbs/evaluation/importance.ipynb #28b1e12d

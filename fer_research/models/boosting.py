@@ -19,7 +19,9 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from ..core import InputError, atomic, progress, six_digits
 from ..evaluation.calibration import fit_temperature
-from .heads import HEADS, Fitted, Part, scores
+from ..data.parts import Part
+from .classifiers import SIMPLE
+from .scores import Fitted, scores
 
 if TYPE_CHECKING: import optuna  # whoever predicts needs no search
 
@@ -179,7 +181,7 @@ def plain_accuracy(
     return float(accuracy_score(held.y, model.predict(held.X)))
 
 # %% ../../nbs/models/boosting.ipynb #bb309ddd
-CLASSIFIERS = HEADS | {"lightgbm": fit_lightgbm}
+CLASSIFIERS = SIMPLE | {"lightgbm": fit_lightgbm}
 
 
 def fit_classifier(

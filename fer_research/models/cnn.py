@@ -21,7 +21,7 @@ from keras import layers
 
 from .. import training_keras
 from ..core import InputError, write_csv
-from .heads import Part
+from ..data.parts import Part
 from ..training_keras import assign, load_variables, save_variables
 
 # %% ../../nbs/models/cnn.ipynb #88c6c1fe

@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from ..compute import parallel_map
 from ..core import InputError
 from .boosting import REPEATABLE
-from .heads import Part
+from ..data.parts import Part
 from .storage import LoadedBooster, load_classifier
 
 # %% ../../nbs/models/dimensions.ipynb #62e4b2d1

@@ -24,7 +24,8 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 
 from ..core import InputError, progress
 from ..evaluation.calibration import fit_temperature
-from .heads import Fitted, Part, scores
+from ..data.parts import Part
+from .scores import Fitted, scores
 from .readout import Moments, Path, Readout, elastic_net, moments, ridge, ridge_path
 
 # %% ../../nbs/models/elm.ipynb #863a9d63

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from ..compute import parallel_map
 from ..core import InputError, write_csv
-from .heads import Part
+from ..data.parts import Part
 from .mlp_numpy import NumpyMLP
 from .storage import load_estimator, save_estimator
 

@@ -16,7 +16,8 @@ from sklearn.neural_network import MLPClassifier
 from torch import nn
 
 from ..core import InputError
-from .heads import Fitted, Part, scores
+from ..data.parts import Part
+from .scores import Fitted, scores
 from .mlp_numpy import NumpyMLP
 from ..training_torch import BestEpoch, Evaluation, fit
 

@@ -19,7 +19,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import OneCycleLR
 
-from .heads import Part, scores
+from ..data.parts import Part
+from .scores import scores
 from ..training_torch import AveragedWeights, Checkpoint, Evaluation, Schedule, Seeds, fit
 
 # %% ../../nbs/models/recipe.ipynb #32754a75

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['FAMILIES', 'LEAST', 'METHODS', 'OPTIMISERS', 'FEW', 'resizing', 'Resized', 'Branches', 'build', 'depth', 'augmented',
-           'batches', 'Training', 'precision', 'said', 'fit', 'diverged', 'from_options', 'fit_or_load', 'take_weights',
-           'whole']
+           'faces_of', 'batches', 'Training', 'precision', 'predict', 'fit', 'diverged', 'from_options', 'whole',
+           'fit_or_load']
 
 # %% ../../nbs/models/transfer.ipynb #bc9d6e1b
 import os, sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -26,11 +26,13 @@ from sklearn.metrics import f1_score
 
 from .. import training_keras
 from ..core import InputError, write_csv, write_npz
-from ..features.deep_keras import filled, published
+from ..data.parts import Part
+from ..data.prepared import Prepared
+from ..features.deep_keras import export, filled, published
 from ..features.weights import weights_file
 from .cnn import moved
-from .heads import Part, scores
-from ..training_keras import Checkpoint, Divergence, Evaluation, assign, load_variables, save_variables
+from .scores import scores
+from ..training_keras import Checkpoint, Divergence, Evaluation, assign
 
 # %% ../../nbs/models/transfer.ipynb #e6044114
 FAMILIES = {
@@ -168,6 +170,16 @@ def augmented(
     "Every face mirrored or not, and by an affine map of its own."
     return moved(faces, seed, turn, zoom, shift, mirror=True)
 
+# %% ../../nbs/models/transfer.ipynb #a6c27f04
+def faces_of(
+    items: pd.DataFrame,     # id and label of some faces
+    prepared: Prepared,      # all faces, (n, side, side) uint8
+    classes: Sequence[str],  # names of all classes, sorted
+) -> Part:  # in the order of `items`
+    "Faces in grey with the numbers of their classes."
+    rows = pd.Index(prepared.items["id"]).get_indexer(items["id"])
+    return Part(prepared.images[rows], np.searchsorted(classes, items["label"]))
+
 # %% ../../nbs/models/transfer.ipynb #c42f1aca
 def batches(
     part: Part,      # X: (n, side, side) uint8
@@ -222,7 +234,7 @@ def precision(
     finally: keras.config.set_dtype_policy(before)
 
 # %% ../../nbs/models/transfer.ipynb #30c5cdf3
-def said(
+def predict(
     network: keras.Model,  # of `build`
     faces: np.ndarray,     # (n, side, side) uint8
 ) -> np.ndarray:  # (n, k) float32 probabilities
@@ -246,7 +258,7 @@ def fit(
     made.compile(OPTIMISERS[how.optimiser](how.rate), "categorical_crossentropy", jit_compile=False,
                  run_eagerly=steps * how.epochs < FEW, metrics=["accuracy", keras.metrics.F1Score("macro", name="f1")])
     made.optimizer.build(made.trainable_variables)
-    measure = Evaluation(lambda: _scores(said(made, validation.X), validation))
+    measure = Evaluation(lambda: _scores(predict(made, validation.X), validation))
     stopping = keras.callbacks.EarlyStopping("val_f1", how.least, how.patience, mode="max", restore_best_weights=True)
     checkpoint = Checkpoint(state, made, stopping)
     faces = batches(train, how.batch, seed, range(checkpoint.epochs, how.epochs), how.augmented, made.output_shape[-1])
@@ -291,34 +303,6 @@ def from_options(
     about = {name: options[name] for name in ("version", "size") if name in options}
     return lambda: build(**about, weights=weights, seed=seed, branches=mine(Branches), **fixed), Training(**mine(Training), epochs=epochs, half=half)
 
-# %% ../../nbs/models/transfer.ipynb #990e6bb9
-def fit_or_load(
-    folder: str | Path,       # where answers, history and weights are stored; the caller's to remove
-    network: Callable[[], keras.Model],  # makes a network of `build`
-    how: Training,
-    train: Part,              # X: (n, side, side) uint8
-    asked: Mapping[str, Part],  # what is asked afterwards; "validation" is stopped by
-    seed: int,                # of the order and the moves
-) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:  # of `fit`; the probabilities of each part
-    "A network's history and answers; trained where they are not stored."
-    folder = Path(folder)
-    if not (folder / "answers.npz").exists():
-        keras.utils.clear_session()
-        made, history = fit(network, train, asked["validation"], how, seed, folder / "state")
-        write_csv(folder / "history.csv", history)
-        save_variables(folder / "weights.safetensors", made.variables)
-        write_npz(folder / "answers.npz", **{name: said(made, part.X) for name, part in asked.items()})
-        for path in (folder / "state").glob("*"): path.unlink()
-    with np.load(folder / "answers.npz", allow_pickle=False) as answers: return pd.read_csv(folder / "history.csv"), dict(answers)
-
-
-def take_weights(
-    folder: str | Path,    # of `fit_or_load`
-    network: keras.Model,  # of `build`; changed
-) -> None:
-    "Give a network the weights that are stored."
-    assign(network.variables, load_variables(Path(folder) / "weights.safetensors")[0])
-
 # %% ../../nbs/models/transfer.ipynb #6025f161
 def whole(
     network: keras.Model,  # of `build`
@@ -327,3 +311,26 @@ def whole(
     "A network of pictures in colour."
     pixels = keras.Input((side, side, 3), dtype="uint8")
     return keras.Model(pixels, network(keras.ops.mean(keras.ops.cast(pixels, "float32"), axis=-1, keepdims=True)))
+
+# %% ../../nbs/models/transfer.ipynb #990e6bb9
+def fit_or_load(
+    folder: str | Path,       # where answers, history and network are stored; the caller's to remove
+    network: Callable[[], keras.Model],  # makes a network of `build`
+    how: Training,
+    train: Part,              # X: (n, side, side) uint8
+    asked: Mapping[str, Part],  # what is asked afterwards; "validation" is stopped by
+    seed: int,                # of the order and the moves
+    name: str | None = None,  # of the network, which is exported to `network` in the folder; None: it is not
+) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:  # of `fit`; the probabilities of each part
+    "A network's history and answers; trained where they are not stored."
+    folder, side = Path(folder), train.X.shape[1]
+    if not (folder / "answers.npz").exists():
+        keras.utils.clear_session()
+        made, history = fit(network, train, asked["validation"], how, seed, folder / "state")
+        write_csv(folder / "history.csv", history)
+        about = {"library": "keras", "model": name, "size": side, "resize": "bicubic", "parameters": made.count_params()}
+        if name: export(folder / "network", whole(made, side), about)
+        write_npz(folder / "answers.npz", **{name: predict(made, part.X) for name, part in asked.items()})
+        for path in (folder / "state").glob("*"): path.unlink()
+    with np.load(folder / "answers.npz", allow_pickle=False) as answers:
+        return pd.read_csv(folder / "history.csv"), dict(answers)
