@@ -7,19 +7,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
-from statistics import median
 from typing import Annotated, NamedTuple
 
+import pandas as pd
 import typer
 
 from .measure import ROOT
 
 BASE = "a63bdb9"  # the last commit before smoke tests were made small
 SCRATCH = ROOT / "scratch" / "benchmarks" / "build"
+LOG = SCRATCH / "costs.jsonl"
 OUTSIDE = ("GIT_", "DVC_", "MAKE", "PYTHON", "JUPYTER", "IPYTHON", "MPL", "FER_RESEARCH", "VENV")
 CLASSIFIERS = {"base": "heads", "here": "classifiers"}  # module of models/ whose function is edited
 NOTHING = {"base": "fer_boosting_split@sound", "here": "fer_boosting_split"}  # a stage that computes next to nothing
+
+
+Side = StrEnum("Side", ["base", "here"])
 
 
 class Cost(NamedTuple):
@@ -30,7 +35,7 @@ class Cost(NamedTuple):
 
 class Build(NamedTuple):
     "A clone of one commit."
-    side: str  # "base" or "here"
+    side: Side
     root: Path
 
     def run(self, *command: str) -> Cost:
@@ -44,8 +49,16 @@ class Build(NamedTuple):
         return Cost(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, time.monotonic() - started)
 
 
+def pins(
+    root: Path,  # with requirements.txt
+) -> dict[str, str]:  # package -> the rest of its line
+    "What a commit has locked."
+    lines = (line.partition("==") for line in (root / "requirements.txt").read_text().splitlines() if "==" in line)
+    return {name: version for name, _, version in lines}
+
+
 def clone_of(
-    side: str,      # "base" or "here"
+    side: Side,
     revision: str,  # of git
 ) -> Build:
     "A fresh clone with the sample; `typer.Exit` where it needs another environment than this one."
@@ -53,8 +66,9 @@ def clone_of(
     shutil.rmtree(build.root, ignore_errors=True)
     subprocess.run(["git", "clone", "--quiet", "--shared", str(ROOT), str(build.root)], check=True)
     build.run("git", "checkout", "--quiet", revision)
-    if (build.root / "requirements.txt").read_bytes() != (ROOT / "requirements.txt").read_bytes():
-        typer.echo(f"{revision} has another requirements.txt: its environment cannot be shared", err=True)
+    asked, installed = pins(build.root), pins(ROOT)
+    if other := [name for name in asked if installed.get(name, asked[name]) != asked[name]]:
+        typer.echo(f"{revision} needs other versions of {', '.join(other)}: its environment cannot be shared", err=True)
         raise typer.Exit(2)
     build.run("dvc", "pull", "--quiet", "data.dvc")
     return build
@@ -90,34 +104,41 @@ LONG: dict[str, Callable[[Build], Cost]] = {
     "rebuild from nothing": rebuild,
     "make docs after it": lambda build: build.run("make", "docs"),
 }
-CI: dict[str, Callable[[Build], Cost]] = {".ci/run": lambda build: build.run(".ci/run")}
 
 
-def compared(name: str, task: Callable[[Build], Cost], builds: list[Build], repeats: int) -> dict:
-    "Medians of both sides, measured in turn, and how many times less the second takes."
-    costs: dict[str, list[Cost]] = {build.side: [] for build in builds}
+def measured(name: str, task: Callable[[Build], Cost], builds: list[Build], repeats: int) -> None:
+    "Append what a command takes in each build, in turn, to the log."
     for _ in range(repeats):
-        for build in builds: costs[build.side].append(task(build))
-    middle = {side: Cost(median(c.cpu for c in found), median(c.wall for c in found)) for side, found in costs.items()}
-    base, here = middle["base"], middle["here"]
-    typer.echo(f"{name}: CPU {base.cpu:.1f} s and {here.cpu:.1f} s, {base.cpu / here.cpu:.2f} times less; "
-               f"wall {base.wall:.1f} s and {here.wall:.1f} s, {base.wall / here.wall:.2f} times less")
-    return {"name": name, "repeats": repeats, **{side: cost._asdict() for side, cost in middle.items()}}
+        for build in builds:
+            cost = task(build)
+            typer.echo(f"{name}, {build.side}: CPU {cost.cpu:.1f} s, wall {cost.wall:.1f} s")
+            with LOG.open("a") as log: log.write(json.dumps({"name": name, "side": build.side, **cost._asdict()}) + "\n")
+
+
+def show_ratios() -> None:
+    "Medians of both sides in the log, and how many times less the second takes."
+    table = pd.read_json(LOG, lines=True).groupby(["name", "side"], sort=False).median().unstack()
+    for name, row in table.iterrows():
+        typer.echo(f"{name}: " + "; ".join(
+            f"{kind} {row[kind, 'base']:.1f} s and {row[kind, 'here']:.1f} s, {row[kind, 'base'] / row[kind, 'here']:.2f} times less"
+            for kind in ("cpu", "wall")))
 
 
 def main(
     base: Annotated[str, typer.Option(help="The commit to compare with.")] = BASE,
     repeats: Annotated[int, typer.Option(min=1, help="Of the quick commands; whole rebuilds run once.")] = 5,
-    ci: Annotated[bool, typer.Option("--ci", help="Run .ci/run of both as well, which takes an hour or two.")] = False,
+    only: Annotated[list[Side] | None, typer.Option(help="Measure one build only; both by default.")] = None,
+    ci: Annotated[bool, typer.Option("--ci", help="Run .ci/run as well, which takes an hour or two.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget what earlier runs measured.")] = False,
 ) -> None:
     "Rebuild an earlier commit and this one, and compare what they cost."
-    builds = [clone_of("base", base), clone_of("here", "HEAD")]
-    found = [compared(name, task, builds, 1) for name, task in LONG.items()]
-    found += [compared(name, task, builds, repeats) for name, task in QUICK.items()]
-    shares = {build.side: stages_after_edit(build) for build in builds}
-    typer.echo(f"stages that run after an edit of one classifier: {shares['base']:.0%} and {shares['here']:.0%}")
-    if ci: found += [compared(name, task, builds, 1) for name, task in CI.items()]
-    (SCRATCH / "last.json").write_text(json.dumps({"costs": found, "stages after an edit": shares}, indent=2))
+    if fresh: LOG.unlink(missing_ok=True)
+    builds = [clone_of(side, base if side == "base" else "HEAD") for side in only or Side]
+    for name, task in LONG.items(): measured(name, task, builds, 1)
+    for name, task in QUICK.items(): measured(name, task, builds, repeats)
+    for build in builds: typer.echo(f"stages that run after an edit of one classifier, {build.side}: {stages_after_edit(build):.0%}")
+    if ci: measured(".ci/run", lambda build: build.run(".ci/run"), builds, 1)
+    show_ratios()
 
 
 if __name__ == "__main__": typer.run(main)

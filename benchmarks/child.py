@@ -40,8 +40,10 @@ def fitted_model(
     variant: str,  # of fer_boosting
 ) -> Path:  # its folder
     "A model that `make repro` fitted; `Skip` where it did not."
-    folder = Path(__file__).resolve().parents[1] / "outputs" / "models" / "fer_boosting" / variant
-    if not (folder / "model.json").exists(): raise Skip(f"{variant} is not fitted here; run `make repro` first")
+    from fer_research.pipeline.predict import find_models
+
+    folder = find_models("fer_boosting").get(variant)
+    if folder is None: raise Skip(f"{variant} is not fitted here; run `make repro` first")
     return folder
 
 

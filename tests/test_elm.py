@@ -75,7 +75,7 @@ def test_a_stored_machine_holds_no_code_and_answers_the_same(faces, tmp_path):
 
 
 def test_the_comparison_shows_the_noise_floor_beside_the_published_accuracy(reproduced):
-    name, text = "elm_gaussian_ridge_published", (reproduced.root / "results" / "comparison.md").read_text()
+    name, text = "elm_gaussian_ridge_published", (reproduced.root / "outputs" / "comparison" / "compare" / "comparison.md").read_text()
     row = next(line for line in text.splitlines() if line.startswith(f"| fer_elm | {name} |") and "±" in line)
     metrics = json.loads(find_variant("fer_elm", name, reproduced.root).metrics.read_text())
     assert row.split(" | ")[3] == "31.5" and row.split(" | ")[5] == f"{100 * metrics['noise_floor']:.1f}"

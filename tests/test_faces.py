@@ -78,7 +78,7 @@ def root(tmp_path_factory) -> Path:
     (root / "outputs" / "features" / "extractor").mkdir(parents=True)
     extractor.save(root / "outputs" / "features" / "extractor")
     for study in (STUDY, "kana_drawn"):
-        save_model(root / "outputs" / "models" / study / "lda", CLASSES, root / "outputs" / "features" / "extractor",
+        save_model(root / "outputs" / study / "fit" / "lda" / "models" / "lda", CLASSES, root / "outputs" / "features" / "extractor",
                    LinearDiscriminantAnalysis().fit(extractor.transform(pixels), labels))
     return root
 

@@ -236,7 +236,7 @@ def test_a_stage_gives_the_same_bytes_on_a_cluster_and_does_not_depend_on_it(sta
     outs = stages["kana_mlp_search@m1"].outs
     before = done.listing(*outs)
     with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster:
-        done.edit(compute={"engine": "dask", "address": cluster.scheduler_address})
+        done.edit(compute__engine="dask", compute__address=cluster.scheduler_address)
         assert "up to date" in done.dvc("status", "kana_mlp_search@m1").stdout
         shutil.rmtree(done.root / "outputs" / "kana_mlp" / "search" / "m1")
         done.cli("run", *ON_SEVERAL)
@@ -245,7 +245,7 @@ def test_a_stage_gives_the_same_bytes_on_a_cluster_and_does_not_depend_on_it(sta
 
 
 def test_a_stage_whose_cluster_is_gone_says_so(done):
-    done.edit(compute={"engine": "dask", "address": "tcp://127.0.0.1:1"})
+    done.edit(compute__engine="dask", compute__address="tcp://127.0.0.1:1")
     stopped = done.cli("run", *ON_SEVERAL, check=False)
     assert stopped.returncode == 2 and "InputError: compute: address: tcp://127.0.0.1:1: no scheduler of Dask answers" in stopped.stderr
 
@@ -337,6 +337,16 @@ def test_reports_tell_nothing_of_when_and_where(stages, reproduced):
         assert not re.search(r"20\d\d-\d\d-\d\d[T ]\d\d:\d\d", text), f"{path}: a time"
         assert not [cell for cell in report.cells if cell.get("execution_count") is not None or any(o.get("execution_count") for o in cell.get("outputs", []))]
         assert not [output for cell in report.cells for output in cell.get("outputs", []) if output.output_type == "error"]
+
+
+DRAWS = re.compile(r"^(?:ax = |figure = )?\w*(?:_plots?|image_grid)\(", re.MULTILINE)
+
+
+def test_cells_that_draw_show_their_figures(reproduced):
+    drawing = [(path, cell) for path in sorted((reproduced.root / "outputs").rglob("*.ipynb")) if "notebooks" not in path.parts
+               for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code" and DRAWS.search(cell.source)]
+    without = [f"{path}: {cell.source}" for path, cell in drawing if not any("image/png" in output.get("data", {}) for output in cell.outputs)]
+    assert drawing and not without
 
 
 def test_reports_show_the_parameters_of_params_yaml(stages, reproduced):

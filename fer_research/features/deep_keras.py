@@ -8,6 +8,7 @@ __all__ = ['RESIZE', 'models', 'first_call', 'input_size', 'published', 'filled'
 # %% ../../nbs/features/deep_keras.ipynb #d5f0c8cc
 import inspect, os, sys, warnings
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from unittest.mock import patch
@@ -20,6 +21,7 @@ import openvino
 import tensorflow as tf
 from keras.src.applications import imagenet_utils
 from keras.src.utils import file_utils
+from openvino.frontend.tensorflow.node_decoder import TFGraphNodeDecoder
 
 from ..core import InputError
 from .embedding import Embedding, save_graph
@@ -117,4 +119,5 @@ def export(
     if engine != "openvino": raise InputError(f"engine {engine!r}: expected openvino; torch runs networks of timm, and {about['model']} is one of Keras's")
     size = about["size"]
     function = tf.function(lambda pixels: network(pixels, training=False)).get_concrete_function(tf.TensorSpec([None, size, size, 3], tf.uint8))
-    return save_graph(folder, openvino.convert_model(function), about, precision)
+    with patch.object(TFGraphNodeDecoder, "get_variable", staticmethod(cache(TFGraphNodeDecoder.get_variable))):  # which searches all of them for each
+        return save_graph(folder, openvino.convert_model(function), about, precision)

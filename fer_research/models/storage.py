@@ -125,7 +125,7 @@ def load_classifier(
 
 # %% ../../nbs/models/storage.ipynb #b3a610ac
 def save_model(
-    folder: str | Path,        # usually outputs/models/STUDY/VARIANT
+    folder: str | Path,        # usually outputs/STUDY/STEP/KEY/models/VARIANT
     classes: Sequence[str],    # names, in the order of the probabilities
     extractor: str | Path,     # folder of the extractor, usually outputs/features/STUDY/FEATURES/extractor
     classifier: BaseEstimator,  # fitted, with `predict_proba`
@@ -136,7 +136,7 @@ def save_model(
 
 # %% ../../nbs/models/storage.ipynb #f903b1cf
 def save_network(
-    folder: str | Path,      # usually outputs/models/STUDY/VARIANT, with `extractor.json` and `network.xml`
+    folder: str | Path,      # usually outputs/STUDY/STEP/KEY/models/VARIANT, with `extractor.json` and `network.xml`
     classes: Sequence[str],  # names, in the order of the probabilities
 ) -> None:
     "Write `model.json` beside a network that gives probabilities."
@@ -144,7 +144,7 @@ def save_network(
 
 # %% ../../nbs/models/storage.ipynb #765172fb
 def save_adjusted(
-    folder: str | Path,        # usually outputs/models/STUDY/VARIANT
+    folder: str | Path,        # usually outputs/STUDY/STEP/KEY/models/VARIANT
     classes: Sequence[str],    # names, in the order of the probabilities
     of: str | Path,            # folder of the model to adjust
     offsets: Sequence[float],  # (k,) added to the log probabilities
@@ -155,7 +155,7 @@ def save_adjusted(
 
 
 def save_vote(
-    folder: str | Path,           # usually outputs/models/STUDY/VARIANT
+    folder: str | Path,           # usually outputs/STUDY/STEP/KEY/models/VARIANT
     classes: Sequence[str],       # names, in the order of the probabilities
     of: Sequence[str | Path],     # folders of the models that vote
     weights: Sequence[float],     # one each, in [0, 1], which sum to 1

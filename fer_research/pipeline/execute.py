@@ -99,10 +99,18 @@ def _current_shell() -> Iterator[NotebookShell]:
     before = [kind._instance for kind in kinds]
     shell = NotebookShell()
     for kind in kinds: kind._instance = shell
+    _show_figures(shell)
     try: yield shell
     finally:
         for kind, instance in zip(kinds, before, strict=True): kind._instance = instance
         sys.modules["__main__"], sys.displayhook = module, hook
+
+
+def _show_figures(shell: NotebookShell) -> None:
+    "Let matplotlib's inline backend, which registers with the first shell only, show figures in this one too."
+    if inline := sys.modules.get("matplotlib_inline.backend_inline"):
+        inline.configure_inline_support.current_backend = None
+        inline.configure_inline_support(shell, "inline")
 
 
 class InProcess(Engine):

@@ -7,7 +7,7 @@ __all__ = ['study_notebooks', 'declared_parameters', 'assigned_names', 'given_pa
            'strip_notebooks', 'Run', 'find_run', 'check_stage', 'execute_run', 'run_smoke_tests', 'run_stage']
 
 # %% ../../nbs/pipeline/runner.ipynb #266a4261
-import ast, csv, hashlib, os, re, shutil, subprocess, sys, tempfile, time
+import ast, csv, hashlib, json, os, re, shutil, subprocess, sys, tempfile, time
 from collections.abc import Mapping
 from modulefinder import ModuleFinder
 from pathlib import Path
@@ -18,7 +18,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
-from ..compute import VARIABLE
+from ..compute import SERIAL, VARIABLE
 from ..core import InputError, atomic, repo_root
 from .artifacts import Stage
 from .entries import Placed
@@ -253,6 +253,12 @@ def run_smoke_tests(
     return stage.outputs
 
 
+def _run_group(study: str, group: str, root: Path) -> Path:
+    "Execute the runs of a group in this process, and what they would do in processes of their own too; the last report."
+    os.environ[VARIABLE] = json.dumps(SERIAL)
+    return [execute_run(run) for run in _smoke_test_runs(study, group, root)][-1]
+
+
 def _instructions() -> list[str]:
     "The option of a stage's command that says what this process was started with."
     return ["--instructions", "portable" if os.environ.get("ATEN_CPU_CAPABILITY") == "avx2" else "native"]
@@ -276,5 +282,5 @@ def run_stage(
     compute = check_params(read_params(root / "params.yaml")).compute
     os.environ |= {VARIABLE: compute.model_dump_json(exclude={"instructions"}, exclude_none=True), "IPYTHONDIR": str(root / "scratch" / "ipython")}
     if step == "smoke_tests" and not key: return run_smoke_tests(study, root)
-    if step == "smoke_tests": return [execute_run(run) for run in _smoke_test_runs(study, key, root)][-1]
+    if step == "smoke_tests": return _run_group(study, key, root)
     return execute_run(find_run(study, step, key, root))

@@ -153,6 +153,7 @@ def search_plots(
 def _draw(plot: Callable, width: float, height: float, **options: Any) -> Figure:
     "A figure of Optuna, whose style is not to stay, in a size of its own, in inches."
     size = {"figure.figsize": (width, height), "figure.constrained_layout.use": True}
+    plt.draw_if_interactive()  # loads the backend, whose own settings would be lost with those of this figure
     with warnings.catch_warnings(), plt.rc_context(size):
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         plot(**options)
