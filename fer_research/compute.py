@@ -34,8 +34,11 @@ def _asked() -> dict[str, Any]:
     text = os.environ.get(VARIABLE) or json.dumps(LOCAL)
     try: asked = json.loads(text)
     except ValueError: asked = None
-    if asked in (LOCAL, SERIAL) or (isinstance(asked, dict) and asked.get("engine") == "dask" and {"address", "slurm"} & asked.keys()): return asked
-    raise InputError(f"{VARIABLE}={text}: expected JSON such as {json.dumps(LOCAL)} or {json.dumps({'engine': 'dask', 'address': 'tcp://127.0.0.1:8786'})}")
+    if asked in (LOCAL, SERIAL) or (isinstance(asked, dict) and asked.get("engine") == "dask"
+                          and {"address", "slurm"} & asked.keys()):
+        return asked
+    raise InputError(f"{VARIABLE}={text}: expected JSON such as {json.dumps(LOCAL)} or "
+                     f"{json.dumps({'engine': 'dask', 'address': 'tcp://127.0.0.1:8786'})}")
 
 # %% ../nbs/compute.ipynb #210ed12d
 def parallel_map(
@@ -45,13 +48,16 @@ def parallel_map(
     desc: str = "",          # what is being done, for the progress bar
     unit: str = "task",      # what a task is called
 ) -> list:  # results in the order of the tasks, whatever order they finished in
-    "`[function(task) for task in tasks]` in processes with one thread each; `InputError` for a cluster that cannot be had."
+    "`[function(task) for task in tasks]` in processes of one thread; `InputError` for a cluster that cannot be had."
     tasks, asked = list(tasks), _asked()
     if asked == SERIAL: return [function(task) for task in progress(tasks, desc, len(tasks), unit)]
     if tasks and asked != LOCAL: return _on_cluster(function, tasks, asked, desc, unit)
-    with parallel_config(backend="loky", inner_max_num_threads=1, idle_worker_timeout=5, initializer=_end_with, initargs=(os.getpid(),)):
-        workers = max(min(workers or cpu_count(), len(tasks)), 1)  # joblib starts no process where there is one job only
-        results = Parallel(n_jobs=max(workers, 2), pre_dispatch=workers, return_as="generator")(delayed(function)(task) for task in tasks)
+    with parallel_config(backend="loky", inner_max_num_threads=1, idle_worker_timeout=5, initializer=_end_with,
+                         initargs=(os.getpid(),)):
+        # joblib starts no process where there is one job only
+        workers = max(min(workers or cpu_count(), len(tasks)), 1)
+        results = Parallel(n_jobs=max(workers, 2), pre_dispatch=workers,
+                           return_as="generator")(delayed(function)(task) for task in tasks)
         return list(progress(results, desc, len(tasks), unit))
 
 
@@ -96,7 +102,8 @@ def _kept(path: Path) -> dict:
 # variables that joblib limits
 _THREADS = ("OMP_NUM", "OPENBLAS_NUM", "MKL_NUM", "BLIS_NUM", "VECLIB_MAXIMUM", "NUMBA_NUM", "NUMEXPR_NUM")
 # variables that begin like this go along
-_SETTINGS = ("ATEN_", "DNNL_", "FER_RESEARCH_", "KERAS_", "MKL_", "MPL", "NPY_", "ONEDNN_", "OPENBLAS_", "PYTHON", "TF_")
+_SETTINGS = ("ATEN_", "DNNL_", "FER_RESEARCH_", "KERAS_", "MKL_", "MPL", "NPY_", "ONEDNN_", "OPENBLAS_", "PYTHON",
+             "TF_")
 
 
 def _start() -> dict[str, Any]:
@@ -104,7 +111,8 @@ def _start() -> dict[str, Any]:
     settings = {name: value for name, value in os.environ.items() if name.startswith(_SETTINGS)}
     settings |= {f"{limited}_THREADS": "1" for limited in _THREADS}
     settings |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), VARIABLE: json.dumps(LOCAL)}
-    return {"args": [sys.executable, "-c", "from fer_research.compute import _answer; _answer()"], "cwd": os.getcwd(), "env": settings}
+    return {"args": [sys.executable, "-c", "from fer_research.compute import _answer; _answer()"], "cwd": os.getcwd(),
+            "env": settings}
 
 
 def _answer() -> None:
@@ -125,22 +133,69 @@ def _in_a_process(
     start: Mapping[str, Any],  # of `_start`
     task: bytes,               # pickled
 ) -> bytes:  # of `_answer`
-    "On a worker: what a new process answers; `InputError` where it cannot start, `RuntimeError` where it ends without an answer."
+    "On a worker: what a new process answers; `InputError` if it cannot start, `RuntimeError` if it gives no answer."
     from distributed import Status, get_worker
     worker = get_worker()
     tasks, key = worker.state.tasks, worker.get_current_task()
     with tempfile.TemporaryFile() as told:
         told.writelines((work, task))
         told.seek(0)
-        try: process = subprocess.Popen(**{**start, "env": os.environ | start["env"]}, stdin=told, stdout=subprocess.PIPE)
+        try:
+            process = subprocess.Popen(**{**start, "env": os.environ | start["env"]}, stdin=told,
+                                       stdout=subprocess.PIPE)
         except OSError as error:
-            raise InputError(f"the worker {worker.name} has no {error.filename}: clone and environment must be on a file system that all share") from None
+            raise InputError(f"the worker {worker.name} has no {error.filename}: clone and environment must be on a "
+                             "file system that all share") from None
     with process:
         while process.returncode is None:
             with suppress(subprocess.TimeoutExpired): answer, _ = process.communicate(timeout=0.5)
-            if worker.status in (Status.closing, Status.closed) or key not in tasks or tasks[key].state == "cancelled": process.kill()
-    if process.returncode: raise RuntimeError(f"a task's process ended with exit code {process.returncode}; why is in the log of the worker {worker.name}")
+            if worker.status in (Status.closing, Status.closed) or key not in tasks or tasks[key].state == "cancelled":
+                process.kill()
+    if process.returncode:
+        raise RuntimeError(f"a task's process ended with exit code {process.returncode}; why is in the log of the "
+                           f"worker {worker.name}")
     return answer
+
+# %% ../nbs/compute.ipynb #c0a1e00c
+_PATIENCE = 10  # seconds
+
+
+def _knock(address: str) -> None:
+    "`InputError` where no scheduler answers; Dask would wait, in some cases for ever."
+    scheme, _, place = address.partition("://")
+    host, _, port = place.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), _PATIENCE) as peer:
+            if scheme == "tcp" and not peer.recv(1): raise OSError("it hangs up")
+    except (OSError, OverflowError, ValueError) as error:
+        raise InputError(f"compute: address: {address}: no scheduler of Dask answers there ({error}); "
+                         "start one with `dask scheduler`, or write `compute: {engine: local}` in "
+                         "params.yaml") from None
+
+
+def _wait_for_a_worker(client: "Client", address: str) -> None:
+    "`InputError` where a scheduler has nobody to work."
+    try: client.wait_for_workers(1, timeout=_PATIENCE)
+    except TimeoutError:
+        raise InputError(f"compute: address: {address}: the scheduler has no workers; start some with `dask worker "
+                         f"{address}`") from None
+
+# %% ../nbs/compute.ipynb #5a8d6ab6
+@contextmanager
+def _client(asked: Mapping) -> Iterator["Client"]:
+    "A connection to the cluster that is asked for; `InputError` where there is none."
+    missing = [name for name in ("distributed", "dask_jobqueue") if not find_spec(name)]
+    if missing:
+        raise InputError(f"compute: engine: dask: {' and '.join(missing)} not installed: `pip install -e '.[cluster]'`")
+    import dask
+    from distributed import Client
+    if "address" in asked: _knock(asked["address"])
+    # a function may bring its data along
+    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TB"}):
+        with Client(asked.get("address") or _slurm_jobs(**asked["slurm"]), timeout=_PATIENCE,
+                    set_as_default=False) as client:
+            if "address" in asked: _wait_for_a_worker(client, asked["address"])
+            yield client
 
 # %% ../nbs/compute.ipynb #c0a1e00a
 def _on_cluster(function: Callable, tasks: list, asked: Mapping, desc: str, unit: str) -> list:
@@ -155,41 +210,6 @@ def _on_cluster(function: Callable, tasks: list, asked: Mapping, desc: str, unit
             if not good: raise found[future.key]
         return [found[future.key] for future in futures]
 
-# %% ../nbs/compute.ipynb #c0a1e00c
-_PATIENCE = 10  # seconds
-
-
-@contextmanager
-def _client(asked: Mapping) -> Iterator["Client"]:
-    "A connection to the cluster that is asked for; `InputError` where there is none."
-    missing = [name for name in ("distributed", "dask_jobqueue") if not find_spec(name)]
-    if missing: raise InputError(f"compute: engine: dask: {' and '.join(missing)} not installed: `pip install -e '.[cluster]'`")
-    import dask
-    from distributed import Client
-    if "address" in asked: _knock(asked["address"])
-    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TB"}):  # a function may bring its data along
-        with Client(asked.get("address") or _slurm_jobs(**asked["slurm"]), timeout=_PATIENCE, set_as_default=False) as client:
-            if "address" in asked: _wait_for_a_worker(client, asked["address"])
-            yield client
-
-
-def _knock(address: str) -> None:
-    "`InputError` where no scheduler answers; Dask would wait, in some cases for ever."
-    scheme, _, place = address.partition("://")
-    host, _, port = place.rpartition(":")
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), _PATIENCE) as peer:
-            if scheme == "tcp" and not peer.recv(1): raise OSError("it hangs up")
-    except (OSError, OverflowError, ValueError) as error:
-        raise InputError(f"compute: address: {address}: no scheduler of Dask answers there ({error}); "
-                         "start one with `dask scheduler`, or write `compute: {engine: local}` in params.yaml") from None
-
-
-def _wait_for_a_worker(client: "Client", address: str) -> None:
-    "`InputError` where a scheduler has nobody to work."
-    try: client.wait_for_workers(1, timeout=_PATIENCE)
-    except TimeoutError: raise InputError(f"compute: address: {address}: the scheduler has no workers; start some with `dask worker {address}`") from None
-
 # %% ../nbs/compute.ipynb #c0a1e011
 def _slurm_cluster(**options) -> "SLURMCluster":  # arguments of it
     "A scheduler that can submit jobs, none so far."
@@ -200,13 +220,16 @@ def _slurm_cluster(**options) -> "SLURMCluster":  # arguments of it
     certificates.mkdir(mode=0o700, parents=True, exist_ok=True)
     return SLURMCluster(processes=1, security=True, shared_temp_directory=str(certificates),
                         scheduler_options={"dashboard_address": "127.0.0.1:0"} | configured("scheduler-options"),
-                        worker_extra_args=["--dashboard-address", "127.0.0.1:0", *configured("worker-extra-args")], **options)
+                        worker_extra_args=["--dashboard-address", "127.0.0.1:0", *configured("worker-extra-args")],
+                        **options)
 
 
 @cache
 def _slurm_jobs(jobs: int, **options) -> "SLURMCluster":
     "As many jobs, until this process ends; `InputError` where SLURM is not there or would not take them."
-    if not shutil.which("sbatch"): raise InputError("compute: slurm: there is no command sbatch here: run this where jobs are submitted, on a login node")
+    if not shutil.which("sbatch"):
+        raise InputError("compute: slurm: there is no command sbatch here: run this where jobs are submitted, on a "
+                         "login node")
     cluster = _slurm_cluster(**options)
     tried = subprocess.run(["sbatch", "--test-only"], input=cluster.job_script(), capture_output=True, text=True)
     if tried.returncode: raise InputError(f"compute: slurm: {options}: refused: {tried.stderr.strip()}")

@@ -1,12 +1,15 @@
-"What keeps the notebooks readable and the modules apart: short lines and cells, imports that go one way, one framework a module."
+"What keeps notebooks readable and modules apart: short lines and cells, an example each, imports one way, one framework a module."
 import ast
+import re
 
 import nbformat
 import pytest
 from conftest import ROOT
 
-HELD = "nbs/studies/*/[!s]*.ipynb", "nbs/studies/*/s[!c]*.ipynb"  # notebooks that are held to the two limits: those of the studies but for their schemas
-LINE, CELL = 120, 30
+HELD = [  # notebooks that are held to the limits
+    "nbs/core.ipynb", "nbs/compute.ipynb", "nbs/training_*.ipynb", "nbs/data/*.ipynb", "nbs/evaluation/*.ipynb", "nbs/features/*.ipynb",
+    "nbs/models/*.ipynb", "nbs/sample/*.ipynb", "nbs/studies/*/[!s]*.ipynb", "nbs/studies/*/s[!c]*.ipynb"]
+LINE, CELL = 120, 30  # characters, lines
 FLOORS = [  # a module imports from its own floor and those that follow
     {"studies"}, {"pipeline"}, {"sample"}, {"models"}, {"features"}, {"evaluation", "data"}, {"compute", "core", "training_torch", "training_keras"}]
 FRAMEWORKS = {"torch": {"torch", "torchvision", "timm", "training_torch"}, "tensorflow": {"tensorflow", "keras", "training_keras"}}
@@ -52,11 +55,27 @@ def test_torch_and_tensorflow_are_never_imported_by_one_module(module):
     assert not all(tops & names for names in FRAMEWORKS.values())
 
 
-NOTEBOOKS = sorted(path for pattern in HELD for path in ROOT.glob(pattern))
+NOTEBOOKS = sorted(path.relative_to(ROOT).as_posix() for pattern in HELD for path in ROOT.glob(pattern))
+EXPORT = re.compile(r"^#\|\s*export\s*$", re.M)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.relative_to(ROOT / "nbs").as_posix())
+def cells(path: str, *kinds: str) -> list[str]:
+    "The sources of a notebook's cells of some kinds."
+    return [cell.source for cell in nbformat.read(ROOT / path, as_version=4).cells if cell.cell_type in kinds]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS)
 def test_lines_and_cells_are_short(path):
-    cells = [cell.source.splitlines() for cell in nbformat.read(path, as_version=4).cells if cell.cell_type != "raw"]
-    assert not [line for lines in cells for line in lines if len(line) > LINE]
-    assert not [lines[:2] for lines in cells if len(lines) > CELL]
+    sources = [source.splitlines() for source in cells(path, "code", "markdown")]
+    assert not [line for lines in sources for line in lines if len(line) > LINE]
+    assert not [lines[:2] for lines in sources if len(lines) > CELL]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS)
+def test_a_public_function_has_an_example_after_it(path):
+    sources = cells(path, "code")
+    for number, source in enumerate(sources):
+        if not EXPORT.search(source): continue
+        examples = "\n".join(later for later in sources[number + 1 :] if not EXPORT.search(later))
+        names = [node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name[0] != "_"]
+        assert not [name for name in names if not re.search(rf"\b{name}\b", examples)]

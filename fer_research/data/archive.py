@@ -72,44 +72,20 @@ def _list_folder(folder: Path) -> tuple[list[str], list[Problem]]:
     return names, problems
 
 # %% ../../nbs/data/archive.ipynb #48bcdf76
-class Archive:
-    "The files of a zip or a folder: `names` that may be read, `problems` that may not."
-    def __init__(
-        self,
-        path: str | Path,  # a zip file or a folder
-    ):
-        self.path = Path(path)
-        if not self.path.exists(): raise InputError(f"{path}: no such file or folder")
-        if self.path.is_dir():
-            self._zip = None
-            names, self.problems = _list_folder(self.path)
-        else:
-            try: self._zip = zipfile.ZipFile(self.path)
-            except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
-                raise InputError(f"{path}: not a whole zip archive ({error}); download it again") from None
-            names, self.problems = _list_zip(self._zip)
-        self.names = sorted(names)
-        self._known = set(names)
+def _open(path: Path) -> tuple[zipfile.ZipFile | None, list[str], list[Problem]]:
+    "A zip, or None for a folder, with what may be read of it and what may not."
+    if not path.exists(): raise InputError(f"{path}: no such file or folder")
+    if path.is_dir(): return None, *_list_folder(path)
+    try: archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+        raise InputError(f"{path}: not a whole zip archive ({error}); download it again") from None
+    return archive, *_list_zip(archive)
 
-    @property
-    def members(self) -> Mapping[str, zipfile.ZipInfo]:
-        "What the zip says of each file; empty for a folder."
-        return {} if self._zip is None else self._zip.NameToInfo
 
+class _Listing:
+    "Names of files, and where among them a data set begins."
+    def __init__(self, names: list[str]): self.names, self._known = sorted(names), set(names)
     def __contains__(self, name: str) -> bool: return name in self._known
-    def __enter__(self): return self
-    def __exit__(self, *_): self.close()
-
-    def read(
-        self,
-        name: str,  # one of `names`
-    ) -> bytes:  # its content
-        "The bytes of one file; `KeyError` for a name that is not in `names`, `OSError` where it is damaged."
-        if name not in self._known: raise KeyError(name)
-        if self._zip is None: return (self.path / name).read_bytes()
-        try: return self._zip.read(name)
-        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
-            raise OSError(f"damaged in the archive ({error})") from None
 
     def base(
         self,
@@ -118,6 +94,30 @@ class Archive:
         "Where the data set begins, for archives that wrap everything in one folder."
         found = [n for n in self.names if n == name or n.endswith("/" + name)]
         return min(found, key=len)[: -len(name)] if found else None
+
+# %% ../../nbs/data/archive.ipynb #025c554a
+class Archive(_Listing):
+    "The files of a zip or a folder: `names` that may be read, `problems` that may not."
+    def __init__(self, path: str | Path):  # a zip file or a folder
+        self.path = Path(path)
+        self._zip, names, self.problems = _open(self.path)
+        super().__init__(names)
+
+    def __enter__(self): return self
+    def __exit__(self, *_): self.close()
+
+    @property
+    def members(self) -> Mapping[str, zipfile.ZipInfo]:
+        "What the zip says of each file; empty for a folder."
+        return {} if self._zip is None else self._zip.NameToInfo
+
+    def read(self, name: str) -> bytes:  # one of `names` -> its content
+        "The bytes of one file; `KeyError` for a name that is not in `names`, `OSError` where it is damaged."
+        if name not in self: raise KeyError(name)
+        if self._zip is None: return (self.path / name).read_bytes()
+        try: return self._zip.read(name)
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
+            raise OSError(f"damaged in the archive ({error})") from None
 
     def close(self) -> None:
         "Close the zip."
@@ -155,13 +155,15 @@ def as_seen(
     "An image as a viewer shows it; `OSError` for pixels without a known range."
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"): image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("I", "F") or image.mode.startswith("I;"): raise OSError(f"pixels of mode {image.mode}; expected 8 or 16 bits a channel")
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        raise OSError(f"pixels of mode {image.mode}; expected 8 or 16 bits a channel")
     if not image.has_transparency_data: return image
     image = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 # %% ../../nbs/data/archive.ipynb #e598aa96
-FILTERS = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+FILTERS = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR,
+           "bicubic": Image.Resampling.BICUBIC}
 
 
 class View(NamedTuple):
@@ -177,7 +179,7 @@ def take_picture(
     size: int | None = None,
     resize: str = "bicubic",
 ) -> Picture:
-    "Pixels, original size and digest of an image as it is seen; `OSError` for one that cannot be brought to 8 bits a channel."
+    "Pixels, original size and digest of an image as it is seen; `OSError` where 8 bits a channel cannot be had."
     image = as_seen(image)
     try: image = image if image.mode == mode else image.convert(mode)
     except ValueError as error: raise OSError(str(error)) from None
@@ -190,24 +192,13 @@ def take_picture(
 @dataclass(frozen=True)
 class Decoded:
     "What came out of decoding a list of images."
-    images: np.ndarray | list[np.ndarray]  # (n, size, size[, 3]) uint8; a list where no size was asked for, and of `decode_chunks` an array a view
+    images: np.ndarray | list[np.ndarray]  # (n, size, size[, 3]) uint8; a list without a size, or a view each
     table: pd.DataFrame                    # id, width, height, digest of each image, in the order of `images`
     problems: list[Problem]                # what could not be decoded
 
 
-def decode_all(
-    read: Callable[[str], Image.Image],  # gives the image of an id, or raises `OSError`
-    ids: Sequence[str],                  # which images
-    mode: str = "RGB",                   # "RGB" or "L"
-    size: int | None = None,             # side of the square to resize to
-    workers: int | None = None,          # threads; all cores by default
-) -> Decoded:
-    "Decode images in parallel, in the order of `ids`; unreadable ones go to `problems`."
-    decoded = _decode(read, ids, [View(mode, size)], workers)
-    return replace(decoded, images=decoded.images[0])
-
-
-def _decode(read: Callable[[str], Image.Image], ids: Sequence[str], views: Sequence[View], workers: int | None = None) -> Decoded:
+def _decode(read: Callable[[str], Image.Image], ids: Sequence[str], views: Sequence[View],
+            workers: int | None = None) -> Decoded:
     "Images decoded once and seen in each view: `images` has an array a view."
     def attempt(name: str) -> list[Picture] | Problem:
         try:
@@ -221,9 +212,22 @@ def _decode(read: Callable[[str], Image.Image], ids: Sequence[str], views: Seque
         results = [result for batch in shown for result in batch]
     good = [(name, r) for name, r in zip(ids, results, strict=True) if not isinstance(r, Problem)]
     images = [[r[i].pixels for _, r in good] for i in range(len(views))]
-    table = pd.DataFrame([(name, r[0].width, r[0].height, r[0].digest) for name, r in good], columns=["id", "width", "height", "digest"])
+    table = pd.DataFrame([(name, r[0].width, r[0].height, r[0].digest) for name, r in good],
+                         columns=["id", "width", "height", "digest"])
     stacked = [np.stack(seen) if view.size and seen else seen for view, seen in zip(views, images, strict=True)]
     return Decoded(stacked, table, [r for r in results if isinstance(r, Problem)])
+
+# %% ../../nbs/data/archive.ipynb #5c8ca172
+def decode_all(
+    read: Callable[[str], Image.Image],  # gives the image of an id, or raises `OSError`
+    ids: Sequence[str],                  # which images
+    mode: str = "RGB",                   # "RGB" or "L"
+    size: int | None = None,             # side of the square to resize to
+    workers: int | None = None,          # threads; all cores by default
+) -> Decoded:
+    "Decode images in parallel, in the order of `ids`; unreadable ones go to `problems`."
+    decoded = _decode(read, ids, [View(mode, size)], workers)
+    return replace(decoded, images=decoded.images[0])
 
 # %% ../../nbs/data/archive.ipynb #05ea679f
 def decode_chunks(

@@ -21,7 +21,8 @@ from .polymnist import read_polymnist
 from .sources import ORIGINS, read_sources, write_source
 
 # %% ../../nbs/data/catalogue.ipynb #3e05457c
-FORMS: dict[str, dict[str, tuple[str, ...]]] = {  # data set -> the file that stands for each form -> files that lie beside it
+# data set -> the file that stands for each form -> files that lie beside it
+FORMS: dict[str, dict[str, tuple[str, ...]]] = {
     "fer6": {"fer6.zip": ()},
     "fer2013": {"fer2013.zip": (), "fer2013.csv": (), "icml_face_data.csv": ()},
     "kana": {"X_images.npy": ("y_images.npy", "X_COMP.npy", "hands.csv"),
@@ -29,9 +30,10 @@ FORMS: dict[str, dict[str, tuple[str, ...]]] = {  # data set -> the file that st
     "polymnist": {"polymnist.zip": ()},
     "own_digits": {".": ()},  # the folder itself
 }
-READERS = {"fer6": read_fer6, "fer2013": read_fer2013, "kana": read_kana, "polymnist": read_polymnist, "own_digits": read_own_digits}
+READERS = {"fer6": read_fer6, "fer2013": read_fer2013, "kana": read_kana, "polymnist": read_polymnist,
+           "own_digits": read_own_digits}
 
-
+# %% ../../nbs/data/catalogue.ipynb #a996267d
 def known(
     name: str,  # of a data set
 ) -> str:  # `name`
@@ -48,8 +50,8 @@ def find_file(
     folder = (Path(data) if data else repo_root() / "data") / known(name)
     for form in FORMS[name]:
         if (folder / form).exists(): return folder / form
-    raise FileNotFoundError(f"{folder}: none of {', '.join(FORMS[name])} is in it: run `dvc pull data.dvc` for the sample, "
-                            f"or `fer-research data put {name} FILE` for your own")
+    raise FileNotFoundError(f"{folder}: none of {', '.join(FORMS[name])} is in it: run `dvc pull data.dvc` for the "
+                            f"sample, or `fer-research data put {name} FILE` for your own")
 
 
 def open_set(
@@ -72,11 +74,27 @@ def check_file(
     if not path.exists(): raise InputError(f"{path}: no such file")
     wanted = {Path(form).suffix for form in FORMS[name]}
     if whole and not path.is_dir(): raise InputError(f"{path}: {name} comes as a folder of pictures")
-    if not whole and path.suffix.lower() not in wanted: raise InputError(f"{path}: {name} comes as {' or '.join(sorted(wanted))}")
+    if not whole and path.suffix.lower() not in wanted:
+        raise InputError(f"{path}: {name} comes as {' or '.join(sorted(wanted))}")
     images = READERS[name](path)
     return images, images.decode()[1]
 
+# %% ../../nbs/data/catalogue.ipynb #45055925
+def _files(name: str, path: Path, images: ImageSet) -> tuple[str, dict[str, Path]]:
+    "The form of what is to be put in place, and its files under the names that they will have."
+    if path.is_dir(): return ".", {file: path / file for file in images.items["id"]}
+    form = (path.name if path.name in FORMS[name]
+            else next(f for f in FORMS[name] if Path(f).suffix == path.suffix.lower()))
+    return form, {form: path} | {other: path.parent / other
+                                 for other in FORMS[name][form] if (path.parent / other).is_file()}
 
+
+def _old_files(name: str, folder: Path) -> set[str]:
+    "What may lie in a data set's folder from before."
+    if "." in FORMS[name]: return {str(path.relative_to(folder)) for path in folder.rglob("*.png")}
+    return {file for one, more in FORMS[name].items() for file in (one, *more)}
+
+# %% ../../nbs/data/catalogue.ipynb #48d7836f
 def put(
     name: str,             # of a data set
     path: str | Path,      # the file to put in its place, with what belongs to it beside it
@@ -95,21 +113,10 @@ def put(
         with atomic(folder / target) as t: shutil.copyfile(source, t)
     for other in _old_files(name, folder) - {*files}: (folder / other).unlink(missing_ok=True)
     counts = dict(sorted(class_counts(images.items).set_index("label")["count"].to_dict().items()))
-    write_source(name, {"origin": origin, "file": form, **described, "classes": images.classes, "counts": counts, "may_show": may_show}, data)
+    write_source(name,
+                 {"origin": origin, "file": form, **described, "classes": images.classes, "counts": counts,
+                  "may_show": may_show}, data)
     return images, decoded
-
-
-def _files(name: str, path: Path, images: ImageSet) -> tuple[str, dict[str, Path]]:
-    "The form of what is to be put in place, and its files under the names that they will have."
-    if path.is_dir(): return ".", {file: path / file for file in images.items["id"]}
-    form = path.name if path.name in FORMS[name] else next(f for f in FORMS[name] if Path(f).suffix == path.suffix.lower())
-    return form, {form: path} | {other: path.parent / other for other in FORMS[name][form] if (path.parent / other).is_file()}
-
-
-def _old_files(name: str, folder: Path) -> set[str]:
-    "What may lie in a data set's folder from before."
-    if "." in FORMS[name]: return {str(path.relative_to(folder)) for path in folder.rglob("*.png")}
-    return {file for one, more in FORMS[name].items() for file in (one, *more)}
 
 # %% ../../nbs/data/catalogue.ipynb #0d4724c9
 def copy_set(
@@ -119,7 +126,8 @@ def copy_set(
 ) -> None:
     "Copy a data set's files and its entry of `sources.yaml`."
     path, folder = find_file(name, data), Path(folder)
-    files = sorted(path.glob("*.png")) if path.is_dir() else [path, *(path.parent / other for other in FORMS[name][path.name])]
+    beside = [] if path.is_dir() else [path.parent / other for other in FORMS[name][path.name]]
+    files = sorted(path.glob("*.png")) if path.is_dir() else [path, *beside]
     for file in filter(Path.is_file, files):
         with atomic(folder / name / file.name) as t: shutil.copyfile(file, t)
     write_source(name, read_sources(data)[name], folder)

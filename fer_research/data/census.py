@@ -45,8 +45,10 @@ def duplicates(
     table = items[["id", "label", "part"]].assign(group=duplicate_groups(items).to_numpy())
     table = table[table.groupby("group")["id"].transform("size") > 1]
     grouped = table.groupby("group")
-    table = table.assign(labels_differ=grouped["label"].transform("nunique") > 1, across_parts=grouped["part"].transform("nunique") > 1)
-    return table.sort_values(["group", "id"], ignore_index=True)[["group", "id", "label", "part", "labels_differ", "across_parts"]]
+    table = table.assign(labels_differ=grouped["label"].transform("nunique") > 1,
+                         across_parts=grouped["part"].transform("nunique") > 1)
+    columns = ["group", "id", "label", "part", "labels_differ", "across_parts"]
+    return table.sort_values(["group", "id"], ignore_index=True)[columns]
 
 # %% ../../nbs/data/census.ipynb #b5baabb6
 def census(

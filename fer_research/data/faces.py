@@ -34,7 +34,8 @@ GROW, RISE = 1.1, 0.1  # FER2013's frame: this many times the side of the detect
 def _framed(left: float, top: float, side: float) -> Box:
     "The square in which FER2013 shows a face that was detected in another."
     grown = GROW * side
-    return Box(round(left + (side - grown) / 2), round(top + (side - grown) / 2 - RISE * side), round(grown), round(grown))
+    return Box(round(left + (side - grown) / 2), round(top + (side - grown) / 2 - RISE * side), round(grown),
+               round(grown))
 
 
 @cache
@@ -51,7 +52,7 @@ def _even(
     lab[..., 0] = cv2.createCLAHE(2, (8, 8)).apply(lab[..., 0])
     return cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
 
-
+# %% ../../nbs/data/faces.ipynb #2fcdd82c
 def find_faces(
     picture: Image.Image,  # of mode RGB, upright
     least_score: float = 0.0,  # from about -0.5 (finds more, also of what is no face) to 1 (finds fewer)
@@ -60,7 +61,8 @@ def find_faces(
     scale = min(ENLARGE, SIDE / max(picture.size))
     seen = picture.resize([max(1, round(scale * side)) for side in picture.size], Image.Resampling.BILINEAR)
     found, scores, _ = _detector().run(_even(np.asarray(seen)), 0, least_score)
-    faces = [(_framed(face.left() / scale, face.top() / scale, face.width() / scale), score) for face, score in zip(found, scores, strict=True)]
+    faces = [(_framed(face.left() / scale, face.top() / scale, face.width() / scale), score)
+             for face, score in zip(found, scores, strict=True)]
     return sorted(faces, key=lambda face: (-face[0].width, face[0].x))
 
 # %% ../../nbs/data/faces.ipynb #175567c1
@@ -85,7 +87,8 @@ def annotated(
     font = ImageFont.load_default(max(11, 8 * line))
     for box in boxes:
         for colour, out in (("black", 2 * line), ("white", line)):
-            pen.rectangle((box.x - out, box.y - out, box.x + box.width + out - 1, box.y + box.height + out - 1), outline=colour, width=line)
+            pen.rectangle((box.x - out, box.y - out, box.x + box.width + out - 1, box.y + box.height + out - 1),
+                          outline=colour, width=line)
     for box, text in zip(boxes, texts, strict=True):
         width, height = (side + 4 * line for side in pen.textbbox((0, 0), text, font, anchor="lt")[2:])
         left = np.clip(box.x, 0, max(0, picture.width - width))

@@ -64,14 +64,18 @@ def read_csv(
     except FileNotFoundError: raise InputError(f"{path}: no such file") from None
     table.columns = table.columns.str.strip()
     missing = {"emotion", "pixels", "Usage"} - set(table.columns)
-    if missing: raise InputError(f"{path}: no column {' and '.join(sorted(missing))}; it has {', '.join(map(repr, table.columns))}")
+    if missing:
+        raise InputError(f"{path}: no column {' and '.join(sorted(missing))}; it has "
+                         f"{', '.join(map(repr, table.columns))}")
     names = dict(zip(map(str, range(7)), EMOTIONS, strict=True))
     emotion = table["emotion"].str.strip()
-    rows = pd.DataFrame({"id": [f"{i:05d}" for i in range(len(table))], "label": emotion.map(names).fillna(emotion), "part": table["Usage"].str.strip()})
+    rows = pd.DataFrame({"id": [f"{i:05d}" for i in range(len(table))], "label": emotion.map(names).fillna(emotion),
+                         "part": table["Usage"].str.strip()})
     wrong = ~rows["part"].isin(PARTS)
     problems = [Problem(row.id, f"unknown Usage {row.part!r}") for row in rows[wrong].itertuples()]
     pixels = dict(zip(rows["id"], table["pixels"], strict=True))
-    return image_set(path, rows[~wrong], lambda name: Image.fromarray(parse_pixels(pixels[name])), None, CLASSES, problems)
+    return image_set(path, rows[~wrong], lambda name: Image.fromarray(parse_pixels(pixels[name])), None, CLASSES,
+                     problems)
 
 # %% ../../nbs/data/fer2013.ipynb #ab919b37
 def read_fer2013(

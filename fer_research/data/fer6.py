@@ -27,7 +27,9 @@ def read_table(
         raise InputError(f"{where}: not a CSV table ({error})") from None
     table.columns = table.columns.str.strip()
     missing = {"path", "label"} - set(table.columns)
-    if missing: raise InputError(f"{where}: no column {' and '.join(sorted(missing))}; it has {', '.join(map(repr, table.columns))}")
+    if missing:
+        raise InputError(f"{where}: no column {' and '.join(sorted(missing))}; it has "
+                         f"{', '.join(map(repr, table.columns))}")
     return table[["path", "label"]]
 
 # %% ../../nbs/data/fer6.ipynb #7039357a
@@ -44,5 +46,6 @@ def read_fer6(
     table = read_table(content, f"{path}: data.csv")
     prefix = f"{base}dataset/"
     ids = {name.removeprefix(prefix) for name in archive.names if name.startswith(prefix)}
-    return image_set(path, table.rename(columns={"path": "id"}).assign(part=""), lambda name: open_image(archive.read(prefix + name)),
-                     ids, classes, [Problem(p.file.removeprefix(prefix), p.reason) for p in archive.problems])
+    return image_set(path, table.rename(columns={"path": "id"}).assign(part=""),
+                     lambda name: open_image(archive.read(prefix + name)), ids, classes,
+                     [Problem(p.file.removeprefix(prefix), p.reason) for p in archive.problems])

@@ -50,17 +50,19 @@ def read_csv(
 ) -> pd.DataFrame:  # all columns as text
     "A table with `pixels` or `path`; `InputError` for a file of another kind."
     try: table = pd.read_csv(path, dtype=str, skipinitialspace=True, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error: raise InputError(f"{path}: not a CSV table ({error})") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a CSV table ({error})") from None
     table.columns = table.columns.str.strip()
     if not {"pixels", "path"} & set(table.columns):
         raise InputError(f"{path}: expected a column `pixels` or `path`; it has {', '.join(map(repr, table.columns))}")
     return table
 
-
+# %% ../../nbs/data/given.ipynb #8d191f74
 def _of_table(path: Path) -> tuple[Readers, list[Problem]]:
     "The images of a table, by row."
     table = read_csv(path)
-    if "pixels" in table: return {f"{path}:{row}": partial(_of_pixels, pixels) for row, pixels in enumerate(table["pixels"], 2)}, []
+    if "pixels" in table:
+        return {f"{path}:{row}": partial(_of_pixels, pixels) for row, pixels in enumerate(table["pixels"], 2)}, []
     problems = [Problem(f"{path}: {name}", reason) for name in table["path"] if (reason := refuse_name(name))]
     files = [path.parent / name for name in table["path"] if not refuse_name(name)]
     return {str(file): partial(_open_file, file) for file in files}, problems
@@ -104,18 +106,6 @@ def _of_any(path: Path) -> tuple[Readers, list[Problem]]:
     return {str(path): partial(_open_file, path)}, []
 
 # %% ../../nbs/data/given.ipynb #73126f47
-def labelled(
-    path: str | Path,  # a folder, a zip or a CSV table
-    part: str | None = None,  # an official part, such as "test"; the last one by default
-) -> ImageSet:
-    "A labelled set in any form; `InputError` where there are no labels or no such part."
-    images = _labelled_table(Path(path)) if Path(path).suffix.lower() == ".csv" else _labelled_archive(Path(path))
-    parts = [name for name in ("PrivateTest", "test", "PublicTest", "Training", "train", "") if name in set(images.items["part"])]
-    if part is not None and part not in parts: raise InputError(f"{path}: no part {part!r}; it has {', '.join(filter(None, parts)) or 'none'}")
-    chosen = images.items["part"] == (part or parts[0])
-    return ImageSet(images.path, images.items[chosen].reset_index(drop=True), images.read, images.problems)
-
-
 def _labelled_table(path: Path) -> ImageSet:
     "FER2013's table, or one with `path` and `label`."
     if not path.is_file(): raise InputError(f"{path}: no such file")
@@ -133,6 +123,23 @@ def _labelled_archive(path: Path) -> ImageSet:
     if archive.base("data.csv") is not None: return read_fer6(path)
     if any(set(PurePosixPath(name).parts[:-2]) & {"train", "test"} for name in archive.names): return read_fer2013(path)
     endings = Image.registered_extensions()
-    rows = [(name, PurePosixPath(name).parent.name, "") for name in archive.names if PurePosixPath(name).suffix.lower() in endings]
-    if not any(label for _, label, _ in rows): raise InputError(f"{path}: no images in sub-folders; expected one sub-folder a class")
-    return image_set(path, pd.DataFrame(rows, columns=["id", "label", "part"]), partial(_open_member, archive), archive.names, problems=archive.problems)
+    rows = [(name, PurePosixPath(name).parent.name, "")
+            for name in archive.names if PurePosixPath(name).suffix.lower() in endings]
+    if not any(label for _, label, _ in rows):
+        raise InputError(f"{path}: no images in sub-folders; expected one sub-folder a class")
+    return image_set(path, pd.DataFrame(rows, columns=["id", "label", "part"]), partial(_open_member, archive),
+                     archive.names, problems=archive.problems)
+
+# %% ../../nbs/data/given.ipynb #622f4431
+def labelled(
+    path: str | Path,  # a folder, a zip or a CSV table
+    part: str | None = None,  # an official part, such as "test"; the last one by default
+) -> ImageSet:
+    "A labelled set in any form; `InputError` where there are no labels or no such part."
+    images = _labelled_table(Path(path)) if Path(path).suffix.lower() == ".csv" else _labelled_archive(Path(path))
+    known = "PrivateTest", "test", "PublicTest", "Training", "train", ""
+    parts = [name for name in known if name in set(images.items["part"])]
+    if part is not None and part not in parts:
+        raise InputError(f"{path}: no part {part!r}; it has {', '.join(filter(None, parts)) or 'none'}")
+    chosen = images.items["part"] == (part or parts[0])
+    return ImageSet(images.path, images.items[chosen].reset_index(drop=True), images.read, images.problems)

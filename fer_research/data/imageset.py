@@ -39,7 +39,8 @@ class ImageSet:
     ) -> tuple[pd.DataFrame, Decoded]:  # items that could be read with width, height and digest; all that came out
         "Decode everything once; `InputError` where nothing can be read."
         decoded = decode_all(self.read, self.items["id"].tolist(), mode, size, workers)
-        if not len(decoded.table): raise InputError(f"{self.path}: none of its {len(self.items)} images can be read ({decoded.problems[0]})")
+        if not len(decoded.table):
+            raise InputError(f"{self.path}: none of its {len(self.items)} images can be read ({decoded.problems[0]})")
         return self.items.merge(decoded.table, on="id", validate="one_to_one"), decoded
 
 # %% ../../nbs/data/imageset.ipynb #9687184d
@@ -63,6 +64,7 @@ def image_set(
     found = [Problem(name, reason) for name, reason in zip(rows.loc[~usable, "id"], reasons[~usable], strict=True)]
     found = [*problems, *found]
     if not usable.any():
-        raise InputError(f"{path}: no usable image among {len(rows)} rows" + (f"; the first: {found[0].file}: {found[0].reason}" if found else ""))
+        raise InputError(f"{path}: no usable image among {len(rows)} rows"
+                         + (f"; the first: {found[0].file}: {found[0].reason}" if found else ""))
     items = rows.assign(label=labels)[usable].reset_index(drop=True)[["id", "label", "part"]]
     return ImageSet(Path(path), items, read, tuple(found), tuple(notes))

@@ -30,13 +30,16 @@ def _load(path: str | Path) -> np.ndarray:
     "The array in a .npy file, or the only one of a .npz; code in it is not run."
     try: found = np.load(path, allow_pickle=False, mmap_mode="r" if Path(path).suffix == ".npy" else None)
     except FileNotFoundError: raise InputError(f"{path}: no such file") from None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error: raise InputError(f"{path}: not an array of numbers ({error})") from None
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: not an array of numbers ({error})") from None
     if isinstance(found, np.ndarray): return found
-    if len(found.files) != 1: raise InputError(f"{path}: has the arrays {', '.join(found.files) or 'none'}; expected one")
+    if len(found.files) != 1:
+        raise InputError(f"{path}: has the arrays {', '.join(found.files) or 'none'}; expected one")
     try: return found[found.files[0]]
-    except (ValueError, EOFError, zipfile.BadZipFile) as error: raise InputError(f"{path}: not an array of numbers ({error})") from None
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: not an array of numbers ({error})") from None
 
-
+# %% ../../nbs/data/kana.ipynb #c386bfa3
 def read_images(
     path: str | Path,  # .npy, or .npz with one array
 ) -> tuple[np.ndarray, str]:  # (n, 28, 28) uint8, and how they came
@@ -44,17 +47,22 @@ def read_images(
     array = _load(path)
     if array.shape[1:] not in ((SIDE**2,), (SIDE, SIDE)) or not len(array):
         raise InputError(f"{path}: has the shape {array.shape}; expected (n, {SIDE**2}) or (n, {SIDE}, {SIDE})")
-    if array.dtype.kind not in "uif": raise InputError(f"{path}: has the type {array.dtype}; expected uint8, or numbers in 0 .. 1 or 0 .. 255")
+    if array.dtype.kind not in "uif":
+        raise InputError(f"{path}: has the type {array.dtype}; expected uint8, or numbers in 0 .. 1 or 0 .. 255")
     bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1) if array.dtype.kind == "f" else np.zeros(1, bool)
-    if bad.any(): raise InputError(f"{path}: {int(bad.sum())} images have pixels that are not a number; the first is row {int(bad.argmax())}")
+    if bad.any():
+        raise InputError(f"{path}: {int(bad.sum())} images have pixels that are not a number; the first is row "
+                         f"{int(bad.argmax())}")
     low, high = array.min(), array.max()
-    if low < 0 or high > 255: raise InputError(f"{path}: has pixels from {low:g} to {high:g}; expected 0 .. 1 or 0 .. 255")
+    if low < 0 or high > 255:
+        raise InputError(f"{path}: has pixels from {low:g} to {high:g}; expected 0 .. 1 or 0 .. 255")
     scale = 255 if array.dtype.kind == "f" and high <= 1 else 1
     pixels = array if array.dtype == np.uint8 else np.round(np.asarray(array, float) * scale).astype(np.uint8)
-    form = f"{len(array)} images as rows of {' x '.join(map(str, array.shape[1:]))}, {array.dtype}, {'0 .. 1' if scale == 255 else '0 .. 255'}"
+    shape, values = " x ".join(map(str, array.shape[1:])), "0 .. 1" if scale == 255 else "0 .. 255"
+    form = f"{len(array)} images as rows of {shape}, {array.dtype}, {values}"
     return pixels.reshape(-1, SIDE, SIDE), form
 
-
+# %% ../../nbs/data/kana.ipynb #4ac63d61
 def read_labels(
     path: str | Path,  # .npy, or .npz with one array
     n: int,            # how many images there are
@@ -64,13 +72,16 @@ def read_labels(
     if array.size != n: raise InputError(f"{path}: has {array.size} labels, but there are {n} images")
     labels = np.asarray(array).ravel()
     known = np.isin(labels, np.arange(len(CLASSES)))
-    if not known.all(): raise InputError(f"{path}: row {int((~known).argmax())} has the label {labels[(~known).argmax()]}; expected 0 .. {len(CLASSES) - 1}")
+    if not known.all():
+        raise InputError(f"{path}: row {int((~known).argmax())} has the label {labels[(~known).argmax()]}; expected 0 "
+                         f".. {len(CLASSES) - 1}")
     return [CLASSES[int(label)] for label in labels]
 
 # %% ../../nbs/data/kana.ipynb #6249a036
 FILES = {  # the file that stands for a form -> images, labels and name of each part
     "X_images.npy": (("X_images.npy", "y_images.npy", ""),),
-    "k49-train-imgs.npz": (("k49-train-imgs.npz", "k49-train-labels.npz", "train"), ("k49-test-imgs.npz", "k49-test-labels.npz", "test")),
+    "k49-train-imgs.npz": (("k49-train-imgs.npz", "k49-train-labels.npz", "train"),
+                           ("k49-test-imgs.npz", "k49-test-labels.npz", "test")),
 }
 HANDS, UNLABELLED = "hands.csv", "X_COMP.npy"  # what may lie beside
 
@@ -81,12 +92,14 @@ def read_hands(
 ) -> pd.DataFrame:  # hand, part of each image
     "Who wrote each image, and in which part it is; `InputError` where that cannot be."
     hands = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if missing := {"hand", "part"} - set(hands): raise InputError(f"{path}: no column {' and '.join(sorted(missing))}; it has {', '.join(hands)}")
+    if missing := {"hand", "part"} - set(hands):
+        raise InputError(f"{path}: no column {' and '.join(sorted(missing))}; it has {', '.join(hands)}")
     if len(hands) != n: raise InputError(f"{path}: has {len(hands)} rows, but there are {n} images")
-    if other := set(hands["part"]) - set(PARTS): raise InputError(f"{path}: has the part {min(other)!r}; expected {', '.join(PARTS)}")
+    if other := set(hands["part"]) - set(PARTS):
+        raise InputError(f"{path}: has the part {min(other)!r}; expected {', '.join(PARTS)}")
     return hands
 
-
+# %% ../../nbs/data/kana.ipynb #21e74cc0
 def read_kana(
     path: str | Path,  # X_images.npy, or k49-train-imgs.npz; the other files are beside it
 ) -> ImageSet:
@@ -99,7 +112,8 @@ def read_kana(
         tables.append(pd.DataFrame({"id": ids, "label": read_labels(path.parent / labels, len(array)), "part": part}))
         arrays.append(array), forms.append(f"{images}: {form}")
     rows, pixels = pd.concat(tables, ignore_index=True), np.concatenate(arrays)
-    if (hands := path.parent / HANDS).is_file() and len(arrays) == 1: rows["part"] = read_hands(hands, len(rows))["part"]
+    if (hands := path.parent / HANDS).is_file() and len(arrays) == 1:
+        rows["part"] = read_hands(hands, len(rows))["part"]
     numbers = dict(zip(rows["id"], range(len(rows)), strict=True))
     return image_set(path, rows, lambda name: Image.fromarray(pixels[numbers[name]]), None, CLASSES, notes=forms)
 

@@ -36,8 +36,10 @@ def as_mnist(
     cut = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     factor = BOX / max(cut.shape)
     small = Image.fromarray((255 * np.clip(cut / np.percentile(cut[cut > 0], 90), 0, 1)).astype(np.uint8))
-    small = np.asarray(small.resize([max(1, round(factor * length)) for length in cut.shape[::-1]], Image.Resampling.LANCZOS))
-    top, left = (np.clip(round(SIDE / 2 - 0.5 - centre), 0, SIDE - length) for centre, length in zip(ndimage.center_of_mass(small), small.shape, strict=True))
+    small = np.asarray(small.resize([max(1, round(factor * length)) for length in cut.shape[::-1]],
+                                    Image.Resampling.LANCZOS))
+    top, left = (np.clip(round(SIDE / 2 - 0.5 - centre), 0, SIDE - length)
+                 for centre, length in zip(ndimage.center_of_mass(small), small.shape, strict=True))
     picture = np.zeros((SIDE, SIDE), np.uint8)
     picture[top : top + small.shape[0], left : left + small.shape[1]] = small
     return picture
@@ -52,7 +54,8 @@ def read_own_digits(
     if not names: raise InputError(f"{path}: no <label>.png in it")
     labels = [Path(name).name.split(".")[0] for name in names]
     for name, label in zip(names, labels, strict=True):
-        if label not in CLASSES: raise InputError(f"{path}: {name}: named after {label!r}; expected a digit, as in 7.png or 7.mine.png")
+        if label not in CLASSES:
+            raise InputError(f"{path}: {name}: named after {label!r}; expected a digit, as in 7.png or 7.mine.png")
     rows = pd.DataFrame({"id": names, "label": labels, "part": ""})
     return image_set(path, rows, lambda name: open_image(archive.read(name)), None, CLASSES, archive.problems)
 
@@ -66,12 +69,12 @@ def own_pictures(
         except OSError as error: raise InputError(f"{digits.path}: {name}: {error}") from None
     return np.stack([picture(name) for name in digits.items["id"]])
 
-
-
+# %% ../../nbs/data/own_digits.ipynb #c3eaf97c
 def answered(
     digits: ImageSet,   # of `read_own_digits`
     proba: np.ndarray,  # (n, 10) probabilities
 ) -> pd.DataFrame:  # a row a picture: image, label, answer, probability
     "What a model says of each picture."
     said = np.array(CLASSES)[proba.argmax(axis=1)]
-    return pd.DataFrame({"image": digits.items["id"], "label": digits.items["label"], "answer": said, "probability": proba.max(axis=1)})
+    return pd.DataFrame({"image": digits.items["id"], "label": digits.items["label"], "answer": said,
+                         "probability": proba.max(axis=1)})

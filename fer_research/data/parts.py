@@ -35,12 +35,14 @@ def read_parts(
     vectors: Vectors,     # of all items, in any order
     items: pd.DataFrame,  # id, label and part of each item to take
 ) -> dict[str, Part]:  # "training", "validation" and "test"
-    "The vectors of each part in the order of `items`, with classes numbered by the sorted labels; `InputError` where the training part lacks one."
+    "The vectors of each part in the order of `items`, labels numbered; `InputError` if the training part lacks one."
     rows = pd.Index(vectors.id).get_indexer(items["id"])
     if (missing := items["id"][rows < 0]).size:
-        raise InputError(f"no vectors of {len(missing)} of {len(items)} items, such as {missing.iloc[0]}; run `dvc repro` again")
+        raise InputError(f"no vectors of {len(missing)} of {len(items)} items, such as {missing.iloc[0]}; "
+                         "run `dvc repro` again")
     part, label = items["part"].to_numpy(), items["label"].to_numpy(dtype=str)
-    if absent := sorted({*label} - {*label[part == "training"]}): raise InputError(f"the training part has no item of {', '.join(absent)}")
+    if absent := sorted({*label} - {*label[part == "training"]}):
+        raise InputError(f"the training part has no item of {', '.join(absent)}")
     y = np.unique(label, return_inverse=True)[1]
     return {name: Part(vectors.values[rows[part == name]], y[part == name]) for name in PARTS}
 
@@ -50,4 +52,5 @@ def read_pictures(
     items: pd.DataFrame,  # id, label and part of each item to take
 ) -> dict[str, Part]:  # "training", "validation" and "test"
     "The same of pictures: X is (n, size, size[, 3]) uint8."
-    return read_parts(Vectors(prepared.items["id"].to_numpy(dtype=str), prepared.items["label"].to_numpy(dtype=str), prepared.images, smoke_test=False), items)
+    id, label = (prepared.items[name].to_numpy(dtype=str) for name in ("id", "label"))
+    return read_parts(Vectors(id, label, prepared.images, smoke_test=False), items)

@@ -14,10 +14,12 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -40,7 +42,7 @@ def modality_of(
     "The modality that stands in a name."
     return "m" + ids.str.extract(NAME)["modality"]
 
-
+# %% ../../nbs/data/polymnist.ipynb #12e20c13
 def read_groups(
     path: str | Path,  # polymnist.zip, or a folder of the same form
 ) -> pd.Series | None:  # image -> number of the digit that it shows; None where nothing says so
@@ -49,10 +51,14 @@ def read_groups(
         base = archive.base(GROUPS)
         if base is None: return None
         try: table = pd.read_csv(io.BytesIO(archive.read(base + GROUPS)))
-        except (ValueError, OSError) as error: raise InputError(f"{path}: {GROUPS}: not a CSV table ({error})") from None
-    if missing := {"image", "digit"} - {*table}: raise InputError(f"{path}: {GROUPS}: no column {' and '.join(sorted(missing))}; it has {', '.join(table)}")
-    if (again := table["image"].duplicated()).any(): raise InputError(f"{path}: {GROUPS}: {table['image'][again].iloc[0]}: listed more than once")
-    if table["digit"].dtype.kind not in "iu": raise InputError(f"{path}: {GROUPS}: digit: {table['digit'].dtype}; expected whole numbers")
+        except (ValueError, OSError) as error:
+            raise InputError(f"{path}: {GROUPS}: not a CSV table ({error})") from None
+    if missing := {"image", "digit"} - {*table}:
+        raise InputError(f"{path}: {GROUPS}: no column {' and '.join(sorted(missing))}; it has {', '.join(table)}")
+    if (again := table["image"].duplicated()).any():
+        raise InputError(f"{path}: {GROUPS}: {table['image'][again].iloc[0]}: listed more than once")
+    if table["digit"].dtype.kind not in "iu":
+        raise InputError(f"{path}: {GROUPS}: digit: {table['digit'].dtype}; expected whole numbers")
     groups = pd.Series(table["digit"].to_numpy(), index=base + table["image"], name="digit")
     labels = groups.index.str.extract(NAME)["label"].to_numpy()
     mixed = pd.Series(labels).groupby(groups.to_numpy()).nunique()
@@ -90,45 +96,19 @@ def _member(
     try:
         start, (name, extra) = info.header_offset + 30, struct.unpack_from("<HH", content, info.header_offset + 26)
         packed = content[start + name + extra : start + name + extra + info.compress_size]
-        unpacked = packed if info.compress_type == zipfile.ZIP_STORED else zlib.decompressobj(-15).decompress(packed, info.file_size)
+        unpacked = (packed if info.compress_type == zipfile.ZIP_STORED
+                    else zlib.decompressobj(-15).decompress(packed, info.file_size))
     except (struct.error, zlib.error) as error: raise OSError(f"damaged in the archive ({error})") from None
     if zlib.crc32(unpacked) != info.CRC: raise OSError("damaged in the archive (its checksum is another)")
     return unpacked
 
-
-@dataclass(frozen=True)
-class PolyMNIST(ImageSet):
-    "Pictures in one zip, decoded thousands at a time."
-    members: Mapping[str, zipfile.ZipInfo] = field(default_factory=dict)  # where in the zip each is; empty for a folder
-
-    def decode(
-        self,
-        mode: str = "RGB",         # "RGB" or "L"
-        size: int | None = None,   # side of the square to resize to; 28 in RGB, that of all pictures, is the quick way
-        workers: int | None = None,  # threads; all cores by default
-    ) -> tuple[pd.DataFrame, Decoded]:  # items that could be read with width, height and digest; all that came out
-        "Decode everything once; `InputError` where nothing can be read."
-        if mode != "RGB" or size not in (None, SIDE) or not self.members: return super().decode(mode, size, workers)
-        images, ids = np.empty((len(self.items), SIDE, SIDE, 3), np.uint8), self.items["id"].tolist()
-        with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            def fill(start: int) -> list[tuple[int, int, str] | Problem]:
-                return [_fill(images[row], content, self.members[ids[row]]) for row in range(start, min(start + BATCH, len(ids)))]
-            starts = range(0, len(ids), BATCH)
-            with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-                found = [one for batch in progress(pool.map(fill, starts), "decoding", len(starts), f"{BATCH} images") for one in batch]
-        good = np.array([not isinstance(one, Problem) for one in found])
-        if not good.any(): raise InputError(f"{self.path}: none of its {len(ids)} images can be read ({found[0]})")
-        table = pd.DataFrame([one for one in found if not isinstance(one, Problem)], columns=["width", "height", "digest"])
-        items = pd.concat([self.items[good].reset_index(drop=True), table], axis=1)
-        decoded = Decoded(images if good.all() else images[good], items[["id", *table]], [one for one in found if isinstance(one, Problem)])
-        return items, decoded
-
-
-USUAL = b"IHDR" + struct.pack(">IIBB", SIDE, SIDE, 8, 2)  # what a PNG file says of itself: width, height, bits of a channel, RGB
+# %% ../../nbs/data/polymnist.ipynb #79094d88
+# what a PNG file says of itself: width, height, bits of a channel, RGB
+USUAL = b"IHDR" + struct.pack(">IIBB", SIDE, SIDE, 8, 2)
 
 
 def _fill(row: np.ndarray, content: mmap.mmap, info: zipfile.ZipInfo) -> tuple[int, int, str] | Problem:
-    "Decode a member into a row of the usual form, quickly where it has this form; width, height and digest, or what is wrong."
+    "Decode a member into a row, quickly where it has the usual form; width, height and digest, or what is wrong."
     try:
         png = _member(content, info)
         image = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR_RGB) if png[12:26] == USUAL else None
@@ -142,7 +122,45 @@ def _fill(row: np.ndarray, content: mmap.mmap, info: zipfile.ZipInfo) -> tuple[i
     row[:] = picture.pixels
     return picture.width, picture.height, picture.digest
 
+# %% ../../nbs/data/polymnist.ipynb #b7e65836
+def _all(fill: Callable[[int], Any], n: int, workers: int | None) -> list:
+    "What `fill` gives for each row, by threads."
+    batch = lambda start: [fill(row) for row in range(start, min(start + BATCH, n))]
+    starts = range(0, n, BATCH)
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        return list(chain(*progress(pool.map(batch, starts), "decoding", len(starts), f"{BATCH} images")))
 
+# %% ../../nbs/data/polymnist.ipynb #7512695b
+@dataclass(frozen=True)
+class PolyMNIST(ImageSet):
+    "Pictures in one zip, decoded thousands at a time."
+    members: Mapping[str, zipfile.ZipInfo] = field(default_factory=dict)  # where in the zip each is; empty for a folder
+
+    def decode(
+        self,
+        mode: str = "RGB",         # "RGB" or "L"
+        size: int | None = None,   # side of the square to resize to; 28 in RGB, that of all pictures, is the quick way
+        workers: int | None = None,  # threads; all cores by default
+    ) -> tuple[pd.DataFrame, Decoded]:  # items that could be read with width, height and digest; all that came out
+        "Decode everything once; `InputError` where nothing can be read."
+        if mode != "RGB" or size not in (None, SIDE) or not self.members: return super().decode(mode, size, workers)
+        images, found = self._filled(workers)
+        good = np.array([not isinstance(one, Problem) for one in found])
+        if not good.any(): raise InputError(f"{self.path}: none of its {len(found)} images can be read ({found[0]})")
+        table = pd.DataFrame([one for one in found if not isinstance(one, Problem)],
+                             columns=["width", "height", "digest"])
+        items = pd.concat([self.items[good].reset_index(drop=True), table], axis=1)
+        problems = [one for one in found if isinstance(one, Problem)]
+        return items, Decoded(images if good.all() else images[good], items[["id", *table]], problems)
+
+    def _filled(self, workers: int | None) -> tuple[np.ndarray, list]:
+        "All pictures, and of each what `_fill` gives."
+        members = [self.members[name] for name in self.items["id"]]
+        images = np.empty((len(members), SIDE, SIDE, 3), np.uint8)
+        with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return images, _all(lambda row: _fill(images[row], content, members[row]), len(members), workers)
+
+# %% ../../nbs/data/polymnist.ipynb #5d86b960
 def read_polymnist(
     path: str | Path,  # polymnist.zip, or a folder of the same form
 ) -> PolyMNIST:
@@ -152,9 +170,11 @@ def read_polymnist(
     rows = names.str.extract(NAME)[["part", "label"]].assign(id=names)
     strange = rows["part"].isna()
     if strange.all(): raise InputError(f"{path}: no train/m<0..4>/<index>.<label>.png or test/... in it")
-    problems = [*archive.problems, *(Problem(name, "not of the form train/m<0..4>/<index>.<label>.png") for name in names[strange])]
+    problems = [*archive.problems,
+                *(Problem(name, "not of the form train/m<0..4>/<index>.<label>.png") for name in names[strange])]
     rows = rows[~strange].sort_values("part", ascending=False, kind="stable")  # train, then test
     members = archive.members
     methods = {info.compress_type for info in members.values()}
     found = image_set(path, rows, lambda name: open_image(archive.read(name)), None, CLASSES, problems)
-    return PolyMNIST(found.path, found.items, found.read, found.problems, found.notes, members if methods <= {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED} else {})
+    return PolyMNIST(found.path, found.items, found.read, found.problems, found.notes,
+                     members if methods <= {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED} else {})

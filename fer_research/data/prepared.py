@@ -31,7 +31,7 @@ class Prepared(NamedTuple):
         "(n,) the class of each item as a number."
         return np.searchsorted(self.classes, self.items["label"].to_numpy(dtype=str))
 
-
+# %% ../../nbs/data/prepared.ipynb #994c1df6
 def write_prepared(
     folder: str | Path,   # usually outputs/datasets/explore/DATASET
     items: pd.DataFrame,  # id, label, part, width, height, digest of each image
@@ -44,13 +44,14 @@ def write_prepared(
     with atomic(Path(folder) / "images.npy") as t: np.save(t, images, allow_pickle=False)
     return Prepared(items, images)
 
-
+# %% ../../nbs/data/prepared.ipynb #4b97862b
 def prepared_folder(
     dataset: str,  # its name
     root: str | Path | None = None,  # folder that holds outputs/; the repository by default
 ) -> Path:
     "Where `prepare` writes; says how to make it where it is missing."
-    return made_by((Path(root) if root else repo_root()) / "outputs" / "datasets" / "explore" / dataset, f"dvc repro prepare@{dataset}")
+    outputs = (Path(root) if root else repo_root()) / "outputs"
+    return made_by(outputs / "datasets" / "explore" / dataset, f"dvc repro prepare@{dataset}")
 
 
 def raw_data(
@@ -77,7 +78,8 @@ def split_file(
     root: str | Path | None = None,  # folder that holds outputs/; the repository by default
 ) -> Path:
     "The table of a split; says how to make it where it is missing."
-    return made_by((Path(root) if root else repo_root()) / "outputs" / study / "split" / f"{split}.csv", f"dvc repro {study}_split")
+    outputs = (Path(root) if root else repo_root()) / "outputs"
+    return made_by(outputs / study / "split" / f"{split}.csv", f"dvc repro {study}_split")
 
 
 def load_split(
@@ -86,4 +88,5 @@ def load_split(
     root: str | Path | None = None,  # folder that holds outputs/; the repository by default
 ) -> pd.DataFrame:  # id, label, group, part ("training", "validation" or "test") of each item
     "Which item is in which part."
-    return pd.read_csv(split_file(study, split, root), dtype={"id": str, "label": str, "part": str}, keep_default_na=False)
+    return pd.read_csv(split_file(study, split, root), dtype={"id": str, "label": str, "part": str},
+                       keep_default_na=False)

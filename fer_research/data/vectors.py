@@ -22,7 +22,7 @@ class Vectors(NamedTuple):
     id: np.ndarray      # (n,) text
     label: np.ndarray   # (n,) text
     values: np.ndarray  # (n, d) float32
-    smoke_test: bool         # whether they only show that the pipeline runs
+    smoke_test: bool    # whether they only show that the pipeline runs
 
 
 def write_vectors(
@@ -30,17 +30,19 @@ def write_vectors(
     id: Sequence[str],      # (n,)
     label: Sequence[str],   # (n,)
     values: np.ndarray,     # (n, d) numbers; stored as float32
-    smoke_test: bool = False,    # whether they only show that the pipeline runs
+    smoke_test: bool = False,  # whether they only show that the pipeline runs
 ) -> None:
     "Write `ids.npy`, `labels.npy`, `features.npy` and `about.json`; `InputError` where their lengths differ."
     if not len(id) == len(label) == len(values):
-        raise InputError(f"{folder}: {len(id)} ids, {len(label)} labels and {len(values)} vectors: expected the same number")
-    arrays = {"ids": np.array(id, dtype=str), "labels": np.array(label, dtype=str), "features": np.asarray(values, dtype=np.float32)}
+        raise InputError(f"{folder}: {len(id)} ids, {len(label)} labels and {len(values)} vectors: expected the same "
+                         "number")
+    arrays = {"ids": np.array(id, dtype=str), "labels": np.array(label, dtype=str),
+              "features": np.asarray(values, dtype=np.float32)}
     for name, array in arrays.items():
         with atomic(Path(folder) / f"{name}.npy") as t: np.save(t, array, allow_pickle=False)
     write_json(Path(folder) / "about.json", {"smoke_test": bool(smoke_test)})
 
-
+# %% ../../nbs/data/vectors.ipynb #8ac6262f
 def read_vectors(
     folder: str | Path,  # written by `write_vectors`
 ) -> Vectors:  # `values` is a memory map
@@ -72,5 +74,7 @@ def with_vectors(
     "The items that have vectors: all of them, or those of a smoke test; `InputError` where others are missing."
     known = items["id"].isin(vectors.id)
     if not vectors.smoke_test and not known.all():
-        raise InputError(f"no vectors of {(~known).sum()} of {len(items)} items, such as {items.loc[~known, 'id'].iloc[0]}; run `dvc repro` again")
+        missing = items["id"][~known]
+        raise InputError(f"no vectors of {len(missing)} of {len(items)} items, such as {missing.iloc[0]}; "
+                         "run `dvc repro` again")
     return items[known].reset_index(drop=True)

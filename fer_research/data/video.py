@@ -19,7 +19,8 @@ from .archive import MAX_PIXELS
 
 # %% ../../nbs/data/video.ipynb #c4275043
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # not a word; asked for once, when FFmpeg is first used
-ENDINGS = {".avi", ".m2ts", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"}
+ENDINGS = {".avi", ".m2ts", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts",
+           ".webm", ".wmv"}
 
 
 def is_video(
@@ -49,22 +50,36 @@ class Frame(NamedTuple):
     image: Image.Image  # of mode RGB, upright
 
 
+def _capture(path: str | Path) -> cv2.VideoCapture:
+    "A file of this machine, opened; `InputError` for what is no video."
+    if is_address(path): raise InputError(f"{path}: nothing is read from a network; save it as a file first")
+    path = Path(path)
+    if not path.exists(): raise InputError(f"{path}: no such file")
+    if not path.is_file():
+        raise InputError(f"{path}: not a file; a pipe or a camera need not end, save a part of it first")
+    capture = _opened(path)
+    if not capture.isOpened():
+        raise InputError(f"{path}: no video that can be read (none at all, one that was cut short, or one of an "
+                         "unknown kind)")
+    if capture.get(cv2.CAP_PROP_FRAME_WIDTH) * capture.get(cv2.CAP_PROP_FRAME_HEIGHT) > MAX_PIXELS:
+        raise InputError(f"{path}: frames of more than {MAX_PIXELS:,} pixels")
+    return capture
+
+
+def _times(capture: cv2.VideoCapture) -> Iterator[float]:
+    "When each frame is shown, seconds, as it is reached; some clocks stand still, or go back at the end."
+    time = -0.001
+    while capture.grab():
+        time = max(round(capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000, time + 0.001)
+        yield time
+
+# %% ../../nbs/data/video.ipynb #c14bf49e
 class Video:
     "A video file; `InputError` for what cannot be opened as one."
-    def __init__(
-        self,
-        path: str | Path,  # of this machine
-    ):
-        self.path = Path(path)
-        if is_address(path): raise InputError(f"{path}: nothing is read from a network; save it as a file first")
-        if not self.path.exists(): raise InputError(f"{path}: no such file")
-        if not self.path.is_file(): raise InputError(f"{path}: not a file; a pipe or a camera need not end, save a part of it first")
-        self.capture = _opened(self.path)
-        if not self.capture.isOpened(): raise InputError(f"{path}: no video that can be read (none at all, one that was cut short, or one of an unknown kind)")
-        get = self.capture.get
-        if get(cv2.CAP_PROP_FRAME_WIDTH) * get(cv2.CAP_PROP_FRAME_HEIGHT) > MAX_PIXELS: raise InputError(f"{path}: frames of more than {MAX_PIXELS:,} pixels")
-        self.promised = max(0, round(get(cv2.CAP_PROP_FRAME_COUNT)))  # frames; 0 where the header does not say
-        self.seconds = self.promised / (get(cv2.CAP_PROP_FPS) or 25)  # the same as time
+    def __init__(self, path: str | Path):  # of this machine
+        self.path, self.capture = Path(path), _capture(path)
+        self.promised = max(0, round(self.capture.get(cv2.CAP_PROP_FRAME_COUNT)))  # frames; 0: the header does not say
+        self.seconds = self.promised / (self.capture.get(cv2.CAP_PROP_FPS) or 25)  # the same as time
         self.problem = ""  # why not all was read, once `frames` has come to its end
 
     def frames(
@@ -72,10 +87,9 @@ class Video:
         every: float = 0.5,   # seconds from one frame to the next; 0 for all there are
         limit: float = 600,   # seconds of video after which to stop
     ) -> Iterator[Frame]:  # at `every`, 2 `every`, ... or right after
-        "Pictures at regular times, once; afterwards `problem` says what is missing. `InputError` where not one can be read."
-        due, number, time = 0.0, 0, -0.001
-        while self.capture.grab():
-            time = max(round(self.capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000, time + 0.001)  # some clocks stand still, or go back at the end
+        "Pictures at regular times, once; `problem` then says what is missing. `InputError` where none can be read."
+        due, number = 0.0, 0
+        for time in _times(self.capture):
             if time >= limit:
                 self.problem = f"stopped after {limit:g} s, the limit, and goes on"
                 return
@@ -84,4 +98,5 @@ class Video:
             due = every * (math.floor((time + 1e-3) / every) + 1) if every else 0.0
             yield Frame(round(time, 3), Image.fromarray(cv2.cvtColor(self.capture.retrieve()[1], cv2.COLOR_BGR2RGB)))
         if not number: raise InputError(f"{self.path}: not one frame can be read")
-        if number < 0.95 * self.promised - 1: self.problem = f"ends after {number} frames of {self.promised}: cut short or damaged"
+        if number < 0.95 * self.promised - 1:
+            self.problem = f"ends after {number} frames of {self.promised}: cut short or damaged"

@@ -38,9 +38,10 @@ def above(
     "A claim that holds where the whole interval lies above a limit, and does not where it lies below."
     value, low, high = measured
     verdict = HOLDS if low > limit else FAILS if high < limit else OPEN
-    return Claim(claim, source, quantity, value, low, high, f"holds if the interval lies above {limit:g}, does not if below", verdict)
+    return Claim(claim, source, quantity, value, low, high,
+                 f"holds if the interval lies above {limit:g}, does not if below", verdict)
 
-
+# %% ../../nbs/evaluation/claims.ipynb #dc1164eb
 def equal(
     claim: str,      # as the source has it
     source: str,     # its figure

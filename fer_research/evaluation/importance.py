@@ -22,7 +22,8 @@ def holding(
 ) -> int:  # 1 .. d; 1 where all of it is zero
     "How many of the most important dimensions hold a share of the importance; `InputError` for a negative one."
     values = np.asarray(importance, float)
-    if (values < 0).any(): raise InputError(f"importance of {values.size} dimensions, the lowest {values.min():g}: expected none below 0")
+    if (values < 0).any():
+        raise InputError(f"importance of {values.size} dimensions, the lowest {values.min():g}: expected none below 0")
     held = np.cumsum(np.sort(values)[::-1])
     return int((held < (share - 1e-12) * held[-1]).sum()) + 1
 
@@ -32,12 +33,12 @@ SHARES = (0.5, 0.8, 0.9, 0.95)
 
 def spread(
     importance: np.ndarray,  # (d,) as for `holding`
-) -> dict[str, float]:  # mean, median, max, min, std (of the population), top_share, dimensions_for_50 ... dimensions_for_95
+) -> dict[str, float]:  # mean, median, max, min, std (population), top_share, dimensions_for_50 .. dimensions_for_95
     "The statistics of an importance that the source reports, and the share of the first dimension."
     values = np.asarray(importance, float)
     counts = {f"dimensions_for_{100 * share:.0f}": holding(values, share) for share in SHARES}
-    return {"mean": values.mean(), "median": np.median(values), "max": values.max(), "min": values.min(), "std": values.std(),
-            "top_share": values.max() / (values.sum() or 1), **counts}
+    return {"mean": values.mean(), "median": np.median(values), "max": values.max(), "min": values.min(),
+            "std": values.std(), "top_share": values.max() / (values.sum() or 1), **counts}
 
 # %% ../../nbs/evaluation/importance.ipynb #207c0658
 def above_chance(
@@ -56,7 +57,7 @@ def kept_power(
     y_true: Sequence[int],  # (n,) class numbers
     seed: int = 42,         # of the resampling
 ) -> tuple[float, float, float]:  # share, and the bounds of its 95 % interval; 1: nothing lost
-    "The share of the balanced accuracy above chance that is kept; NaN where the model of all dimensions has none to keep."
+    "The share of the balanced accuracy above chance that is kept; NaN where all dimensions have none to keep."
     some, every, y = np.asarray(some, float), np.asarray(every, float), np.asarray(y_true)
     if above_chance(every, y) <= 0: return np.nan, np.nan, np.nan
     smallest = 0.5 / len(y)  # of a resample in which nothing is above chance
@@ -65,10 +66,11 @@ def kept_power(
 
 # %% ../../nbs/evaluation/importance.ipynb #ce413a22
 def accuracy_table(
-    right: Mapping[tuple[str, int], Sequence[bool]],  # (choice, number of dimensions) -> (n,) whether a model of these dimensions is right
+    right: Mapping[tuple[str, int], Sequence[bool]],  # (choice, dimensions) -> (n,) whether the model is right
 ) -> pd.DataFrame:  # a row a choice and number: `choice`, `dimensions`, `value` (accuracy), `low`, `high` (Wilson)
     "Accuracies by the number of dimensions."
-    rows = [(choice, count, float(np.mean(answers)), *wilson(int(np.sum(answers)), len(answers))) for (choice, count), answers in right.items()]
+    rows = [(choice, count, float(np.mean(answers)), *wilson(int(np.sum(answers)), len(answers)))
+            for (choice, count), answers in right.items()]
     return pd.DataFrame(rows, columns=["choice", "dimensions", "value", "low", "high"])
 
 
@@ -83,9 +85,10 @@ def enough(
 
 def side_by_side(
     table: pd.DataFrame,  # of `accuracy_table`
-) -> pd.DataFrame:  # `dimensions`, then `accuracy`, `accuracy_low`, `accuracy_high` of the first choice, and the same under the names of the others
-    "A row a number of dimensions, the choices in columns."
-    names = {name: name.replace(", ", "_") if number else "accuracy" for number, name in enumerate(dict.fromkeys(table["choice"]))}
+) -> pd.DataFrame:  # `dimensions`; `accuracy`, `accuracy_low`, `accuracy_high`; the same by the other choices' names
+    "A row a number of dimensions, the choices in columns; those of the first are called `accuracy`."
+    names = {name: name.replace(", ", "_") if number else "accuracy"
+             for number, name in enumerate(dict.fromkeys(table["choice"]))}
     wide = [table[table["choice"] == choice].set_index("dimensions")[["value", "low", "high"]] for choice in names]
     for columns, name in zip(wide, names.values(), strict=True): columns.columns = [name, f"{name}_low", f"{name}_high"]
     return pd.concat(wide, axis=1).sort_index().reset_index()
@@ -95,8 +98,8 @@ def leaning(
     y_true: np.ndarray,      # (n,) class numbers
     proba: np.ndarray,       # (n, k) probabilities
     members: Sequence[int],  # class numbers in question
-) -> dict[str, float]:  # n, confidence, accuracy, predicted, true, excess (predicted less true), each but the first two with `_low` and `_high`
-    "How often a model answers with one of some classes, and how often one of them is true."
+) -> dict[str, float]:  # n, confidence; with `_low` and `_high`: accuracy, predicted, true, excess
+    "How often a model answers with one of some classes, how often one of them is true, and the excess of answers."
     answer = proba.argmax(1)
     right, predicted, true = answer == y_true, np.isin(answer, members), np.isin(y_true, members)
     row = {"n": len(y_true), "confidence": float(proba.max(1).mean())}
@@ -115,7 +118,8 @@ def leaning_table(
 ) -> pd.DataFrame:  # a row a bin, the least sure first; columns `bin` (from 1) and those of `leaning`
     "`leaning` by sureness; equal ones in the order of the items."
     order = np.array_split(np.argsort(proba.max(1), kind="stable"), min(bins, len(y_true)))
-    return pd.DataFrame([{"bin": number, **leaning(y_true[rows], proba[rows], members)} for number, rows in enumerate(order, 1)])
+    return pd.DataFrame([{"bin": number, **leaning(y_true[rows], proba[rows], members)}
+                         for number, rows in enumerate(order, 1)])
 
 # %% ../../nbs/evaluation/importance.ipynb #28b1e12d
 def unsure(

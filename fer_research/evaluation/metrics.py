@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, precision_recall_fscore_support, recall_score, roc_auc_score, roc_curve
+from sklearn.metrics import (accuracy_score, confusion_matrix, log_loss, precision_recall_fscore_support, recall_score,
+                             roc_auc_score, roc_curve)
 
 from ..core import InputError, write_csv, write_metrics, write_npz
 from .statistics import bootstrap, wilson
@@ -25,12 +26,13 @@ def checked(
     y_true: Sequence[int],   # (n,) class numbers, 0 .. k - 1
     proba: np.ndarray,       # (n, k) probabilities, rows sum to 1 within 0.001
     classes: Sequence[str],  # (k,) class names, k >= 2
-) -> tuple[np.ndarray, np.ndarray]:  # (n,) int64 class numbers; (n, k) float64 probabilities of `float32` precision, rows sum to 1
-    "The same as arrays; `InputError` that names the first item with a NaN, a row that is no distribution, or an unknown class."
+) -> tuple[np.ndarray, np.ndarray]:  # (n,) int64 class numbers; (n, k) float64 of `float32` precision, rows sum to 1
+    "The same as arrays; `InputError` names the first item with a NaN, no distribution, or an unknown class."
     y, p = np.asarray(y_true), np.asarray(proba, np.float32).astype(float)
     k = len(classes)
     if k < 2 or p.ndim != 2 or p.shape[1] != k or y.shape != p.shape[:1] or not y.size:
-        raise InputError(f"y_true of shape {y.shape}, proba of shape {p.shape}, {k} classes: expected (n,), (n, k) and k >= 2 classes, n >= 1")
+        raise InputError(f"y_true of shape {y.shape}, proba of shape {p.shape}, {k} classes: expected (n,), (n, k) and "
+                         "k >= 2 classes, n >= 1")
     refuse(~np.isin(y, range(k)), y, f"a class number from 0 to {k - 1}")
     refuse(~np.isfinite(p).all(1), p, "finite probabilities")
     refuse((p < 0).any(1) | (abs(p.sum(1) - 1) > 1e-3), p, "probabilities that sum to 1")
@@ -43,7 +45,9 @@ def refuse(
     expected: str,       # what it should have
 ) -> None:
     "`InputError` that counts the wrong items and shows the first one."
-    if bad.any(): raise InputError(f"{bad.sum()} of {len(bad)} items, first item {bad.argmax()}: {values[bad.argmax()].tolist()}; expected {expected}")
+    if bad.any():
+        raise InputError(f"{bad.sum()} of {len(bad)} items, first item {bad.argmax()}: "
+                         f"{values[bad.argmax()].tolist()}; expected {expected}")
 
 # %% ../../nbs/evaluation/metrics.ipynb #be575b9a
 def calibration_table(
@@ -55,7 +59,8 @@ def calibration_table(
     proba = np.asarray(proba)
     confidence, right = proba.max(1), proba.argmax(1) == np.asarray(y_true)
     edges = np.quantile(confidence, np.arange(1, bins) / bins, method="inverted_cdf")
-    table = pd.DataFrame({"confidence": confidence, "accuracy": right, "n": 1}).groupby(np.digitize(confidence, np.unique(edges), right=True))
+    bins = np.digitize(confidence, np.unique(edges), right=True)
+    table = pd.DataFrame({"confidence": confidence, "accuracy": right, "n": 1}).groupby(bins)
     return table.agg({"confidence": "mean", "accuracy": "mean", "n": "sum"}).reset_index(drop=True)
 
 
@@ -75,7 +80,8 @@ def roc_auc_by_class(
 ) -> np.ndarray:  # (k,) area under each curve in [0, 1], NaN where a class is absent or alone
     "Area under the ROC curve of each class against the rest."
     shares = np.bincount(y_true, minlength=proba.shape[1]) / len(y_true)
-    return np.array([roc_auc_score(y_true == c, proba[:, c]) if 0 < share < 1 else np.nan for c, share in enumerate(shares)])
+    return np.array([roc_auc_score(y_true == c, proba[:, c]) if 0 < share < 1 else np.nan
+                     for c, share in enumerate(shares)])
 
 # %% ../../nbs/evaluation/metrics.ipynb #18af461e
 def thinned(
@@ -88,7 +94,7 @@ def thinned(
     length = fpr + tpr
     return np.unique(np.searchsorted(length, np.linspace(length[0], length[-1], points)))
 
-
+# %% ../../nbs/evaluation/metrics.ipynb #cffb6f1e
 def roc(
     y_true: Sequence[int],   # (n,) class numbers
     proba: np.ndarray,       # (n, k) probabilities
@@ -112,16 +118,18 @@ def evaluate(
     y_true: Sequence[int],   # (n,) class numbers, 0 .. k - 1
     proba: np.ndarray,       # (n, k) probabilities
     classes: Sequence[str],  # (k,) class names
-    groups: Sequence | None = None,  # (n,) items with the same value are not independent: the accuracy's interval is by resampling groups, not Wilson's
+    groups: Sequence | None = None,  # (n,) of items that depend on each other; the interval then resamples groups
 ) -> dict[str, float]:  # finite numbers under the names of `metrics.json`
     "Every metric of a classifier on a test part; `InputError` as in `checked`."
     y, p = checked(y_true, proba, classes)
     answer, present, areas = p.argmax(1), np.unique(y), roc_auc_by_class(y, p)
-    low, high = wilson((answer == y).sum(), len(y)) if groups is None else bootstrap(np.mean, answer == y, groups=groups)
+    low, high = (wilson((answer == y).sum(), len(y)) if groups is None
+                 else bootstrap(np.mean, answer == y, groups=groups))
     metrics = {"accuracy": accuracy_score(y, answer), "accuracy_low": low, "accuracy_high": high,
                "balanced_accuracy": recall_score(y, answer, labels=present, average="macro")}
     for average in ("macro", "weighted"):
-        values = precision_recall_fscore_support(y, answer, labels=range(len(classes)), average=average, zero_division=0)
+        values = precision_recall_fscore_support(y, answer, labels=range(len(classes)), average=average,
+                                                 zero_division=0)
         metrics |= {f"{average}_{name}": value for name, value in zip(AVERAGED, values, strict=False)}
     metrics |= {"log_loss": log_loss(y, p, labels=range(len(classes))),
                 "roc_auc_ovr": np.nanmean(areas) if len(present) > 1 else 0.5,
@@ -139,7 +147,8 @@ def confusions(
     for c, row in enumerate(counts):
         wrong = [other for other in np.argsort(-row, kind="stable") if other != c and row[other]][:most]
         rows.append({f"{name}_{i}": value for i, other in enumerate(wrong, 1)
-                     for name, value in (("confused", classes[other]), ("count", row[other]), ("percent", 100 * row[other] / row.sum()))})
+                     for name, value in (("confused", classes[other]), ("count", row[other]),
+                                         ("percent", 100 * row[other] / row.sum()))})
     columns = [f"{name}_{i}" for i in range(1, most + 1) for name in ("confused", "count", "percent")]
     return pd.DataFrame(rows, columns=columns).astype({name: "Int64" for name in columns if name.startswith("count")})
 
@@ -148,8 +157,8 @@ def per_class(
     y_true: Sequence[int],   # (n,) class numbers
     proba: np.ndarray,       # (n, k) probabilities
     classes: Sequence[str],  # (k,) class names
-) -> pd.DataFrame:  # `class`, `precision`, `recall`, `f1`, `support`, `right` (items), `roc_auc` (NaN where undefined), and the columns of `confusions`
-    "Precision, recall (the accuracy within the class), F1, items, right answers, ROC AUC and most frequent confusions of each class."
+) -> pd.DataFrame:  # class, precision, recall, f1, support, right (items), roc_auc (or NaN), those of `confusions`
+    "Precision, recall (the accuracy within the class), F1, items, right answers, ROC AUC and confusions of each class."
     y, p = checked(y_true, proba, classes)
     values = precision_recall_fscore_support(y, p.argmax(1), labels=range(len(classes)), zero_division=0)
     counts = confusion_matrix(y, p.argmax(1), labels=range(len(classes)))
@@ -176,11 +185,13 @@ def write_evaluation(
     groups: Sequence | None = None,  # of `evaluate`
     **extra: float,          # further finite numbers for `metrics.json`
 ) -> dict[str, float]:  # what `metrics.json` holds, unrounded
-    "Write `metrics.json`, `per_class.csv`, `confusion.csv` and `roc.csv`; `ValueError` if `extra` repeats a metric or is not finite."
+    "Write `metrics.json` and three tables; `ValueError` if `extra` repeats a metric or is not finite."
     metrics = evaluate(y_true, proba, classes, groups)
-    if taken := sorted(metrics.keys() & extra.keys()): raise ValueError(f"{folder}: {', '.join(taken)}: measured here, cannot be given as well")
+    if taken := sorted(metrics.keys() & extra.keys()):
+        raise ValueError(f"{folder}: {', '.join(taken)}: measured here, cannot be given as well")
     write_metrics(Path(folder) / "metrics.json", metrics | extra)
-    for table in (per_class, confusion, roc): write_csv(Path(folder) / f"{table.__name__}.csv", table(y_true, proba, classes))
+    for table in (per_class, confusion, roc):
+        write_csv(Path(folder) / f"{table.__name__}.csv", table(y_true, proba, classes))
     return metrics | extra
 
 # %% ../../nbs/evaluation/metrics.ipynb #2b60a008
@@ -197,29 +208,33 @@ def write_predictions(
     y_true: Sequence[int],  # (n,) class numbers
     proba: np.ndarray,      # (n, k) probabilities
 ) -> None:
-    "Write `id`, `y_true` and `proba`; `InputError` for repeated names, unequal lengths or rows that are no probabilities."
+    "Write `id`, `y_true` and `proba`; `InputError` for repeated names, unequal lengths or what is no distribution."
     names, counts = np.unique(np.asarray(ids, dtype=str), return_counts=True)
-    if (counts > 1).any(): raise InputError(f"{path}: id {names[counts.argmax()].item()!r} occurs {counts.max()} times: expected unique names")
+    if (counts > 1).any():
+        raise InputError(f"{path}: id {names[counts.argmax()].item()!r} occurs {counts.max()} times: expected unique "
+                         "names")
     y, _ = checked(y_true, proba, range(np.shape(proba)[-1]))
     if len(y) != len(names): raise InputError(f"{path}: {len(names)} ids for {len(y)} items")
     write_npz(path, id=np.asarray(ids, dtype=str), y_true=y, proba=np.asarray(proba, np.float32))
 
-
+# %% ../../nbs/evaluation/metrics.ipynb #25e2b1fd
 def read_predictions(
     path: str | Path,  # file of `write_predictions`
 ) -> Predictions:  # names, class numbers and probabilities
     "Read predictions without pickle; `InputError` for a file of another kind."
     try:
-        with np.load(path, allow_pickle=False) as arrays: return Predictions(*(arrays[name] for name in Predictions._fields))
+        with np.load(path, allow_pickle=False) as arrays:
+            return Predictions(*(arrays[name] for name in Predictions._fields))
     except (KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not a predictions file ({error}); expected an .npz with {', '.join(Predictions._fields)}") from None
+        raise InputError(f"{path}: not a predictions file ({error}); expected an .npz with "
+                         f"{', '.join(Predictions._fields)}") from None
 
 # %% ../../nbs/evaluation/metrics.ipynb #bfcdb9b1
 def paired_answers(
     first: Predictions,   # of one model
     second: Predictions,  # of another, any order of items
 ) -> tuple[np.ndarray, np.ndarray]:  # (m,) whether each model is right on the m shared items, sorted by name
-    "Right and wrong answers of two models on the items they share, for `mcnemar`; `InputError` if there are none or their classes differ."
+    "Right and wrong answers of two models on items they share; `InputError` if there are none or classes differ."
     shared, here, there = np.intersect1d(first.id, second.id, return_indices=True)
     if not len(shared): raise InputError("the two predictions share no item: their test parts are disjoint")
     if (differ := first.y_true[here] != second.y_true[there]).any():

@@ -50,13 +50,15 @@ def confusion_plot(
     ax: Axes | None = None,   # axes to draw on
 ) -> Axes:  # the heat map
     "Heat map of true against predicted classes."
-    if unknown := sorted({*table.actual, *table.predicted} - {*classes}): raise InputError(f"classes {unknown} of the table are not among {list(classes)}")
+    if unknown := sorted({*table.actual, *table.predicted} - {*classes}):
+        raise InputError(f"classes {unknown} of the table are not among {list(classes)}")
     counts = pd.crosstab(table.actual, table.predicted).reindex(index=classes, columns=classes, fill_value=0)
     values = counts.div(counts.sum(axis=1).clip(lower=1), axis=0) if normalise else counts
     side = np.clip(0.75 * len(classes), 4, 11)
     ax = axes(side + 1, side, ax)
     sns.heatmap(values, ax=ax, cmap=CMAP, vmin=0, vmax=1 if normalise else None, square=True, annot=len(classes) <= 12,
-                fmt=".2f" if normalise else "d", cbar_kws={"label": "share of the true class" if normalise else "images"})
+                fmt=".2f" if normalise else "d",
+                cbar_kws={"label": "share of the true class" if normalise else "images"})
     ax.set(xlabel="predicted class", ylabel="true class")
     return ax
 
@@ -70,36 +72,44 @@ def roc_plot(
     labels = {name: f"{name} ({auc(curve.fpr, curve.tpr):.2f})" for name, curve in curves.groupby("class", sort=False)}
     ax.axline((0, 0), slope=1, color="0.7", lw=1)
     many = len(labels) > 12
-    sns.lineplot(curves.assign(label=curves["class"].map(labels)), x="fpr", y="tpr", hue="label", style=None if many else "label", ax=ax,
-                 palette=palette(len(labels)), estimator=None, sort=False, legend=not many)
-    ax.set(xlabel="false positive rate (fraction)", ylabel="true positive rate (fraction)", xlim=(-.01, 1.01), ylim=(-.01, 1.01), aspect="equal")
+    sns.lineplot(curves.assign(label=curves["class"].map(labels)), x="fpr", y="tpr", hue="label",
+                 style=None if many else "label", ax=ax, palette=palette(len(labels)), estimator=None, sort=False,
+                 legend=not many)
+    ax.set(xlabel="false positive rate (fraction)", ylabel="true positive rate (fraction)", xlim=(-.01, 1.01),
+           ylim=(-.01, 1.01), aspect="equal")
     if not many: ax.legend(title="class (area)", loc="lower right")
     return ax
 
 # %% ../../nbs/evaluation/plots.ipynb #f4460d5d
 def curves_plot(
-    history: pd.DataFrame,  # a row an epoch; columns `epoch` (optional, from 1), and for each measure `loss` or `train_loss`, and `val_loss`
+    history: pd.DataFrame,  # a row an epoch: `epoch` (may lack), `loss` or `train_loss`, `val_loss`; so of any measure
     measures: Sequence[str] = ("loss", "accuracy"),  # a panel each, where the history has it
     by: str = "epoch",      # what a row is, and its column: "epoch", or "round" of boosting
 ) -> Figure:  # panels side by side
     "Measures by epoch or round, training against validation; `InputError` if the history has none of the measures."
     sides = {"training": ("train_", ""), "validation": ("val_",)}
-    lines = {m: {side: prefix + m for side, prefixes in sides.items() for prefix in prefixes if prefix + m in history} for m in measures}
+    lines = {m: {side: prefix + m for side, prefixes in sides.items() for prefix in prefixes if prefix + m in history}
+             for m in measures}
     lines = {measure: columns for measure, columns in lines.items() if columns}
     if not lines: raise InputError(f"a history with columns {list(history)} has none of {list(measures)}")
-    looks = {side: {"color": colour, "linestyle": dash} for side, colour, dash in zip(sides, palette(2), ("-", "--"), strict=True)}
+    looks = {side: {"color": colour, "linestyle": dash}
+             for side, colour, dash in zip(sides, palette(2), ("-", "--"), strict=True)}
     steps = history.get(by, pd.Series(np.arange(1, len(history) + 1)))
-    with sns.axes_style("ticks"): figure, panels = plt.subplots(1, len(lines), figsize=(4.5 * len(lines), 3.4), layout="constrained", squeeze=False)
+    with sns.axes_style("ticks"):
+        figure, panels = plt.subplots(1, len(lines), figsize=(4.5 * len(lines), 3.4), layout="constrained",
+                                      squeeze=False)
     for ax, (measure, columns) in zip(panels[0], lines.items(), strict=True):
         for side, column in columns.items():
-            sns.lineplot(x=steps.to_numpy(), y=history[column].to_numpy(), ax=ax, **looks[side], label=side, marker="o" if len(history) < 5 else None)
-        ax.set(xlabel=by, ylabel={"loss": "loss (nats)", "accuracy": "accuracy (fraction)", "f1": "macro F1"}.get(measure, measure.replace("_", " ")))
+            sns.lineplot(x=steps.to_numpy(), y=history[column].to_numpy(), ax=ax, **looks[side], label=side,
+                         marker="o" if len(history) < 5 else None)
+        known = {"loss": "loss (nats)", "accuracy": "accuracy (fraction)", "f1": "macro F1"}
+        ax.set(xlabel=by, ylabel=known.get(measure, measure.replace("_", " ")))
         ax.xaxis.get_major_locator().set_params(integer=True)
     return figure
 
 # %% ../../nbs/evaluation/plots.ipynb #6d6f8d1b
 def bars_plot(
-    table: pd.DataFrame,  # a row a bar; columns `label`, `value`, `low`, `high`, and if wanted `published` (NaN where nothing was)
+    table: pd.DataFrame,  # a row a bar: `label`, `value`, `low`, `high`, and if wanted `published` (NaN: nothing)
     measure: str = "accuracy (fraction of test images)",  # label of the axis, with its unit
     ax: Axes | None = None,  # axes to draw on
 ) -> Axes:  # horizontal bars, the first row on top
@@ -107,11 +117,13 @@ def bars_plot(
     ax = axes(7, 1 + 0.42 * len(table), ax)
     rows = np.arange(len(table))
     ax.barh(rows, table.value, height=0.6, color=palette(3)[2])
-    ax.errorbar(table.value, rows, xerr=[table.value - table.low, table.high - table.value], fmt="none", ecolor=INK, capsize=3, label="95 % interval")
+    ax.errorbar(table.value, rows, xerr=[table.value - table.low, table.high - table.value], fmt="none", ecolor=INK,
+                capsize=3, label="95 % interval")
     if "published" in table:
         ax.plot(table.published, rows, "D", ms=7, mfc="white", mec=INK, ls="none", label="published")
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
-    ax.set(xlabel=measure, ylabel="", yticks=rows, yticklabels=table.label, xlim=(0, None), ylim=(len(table) - 0.5, -0.5))
+    ax.set(xlabel=measure, ylabel="", yticks=rows, yticklabels=table.label, xlim=(0, None),
+           ylim=(len(table) - 0.5, -0.5))
     sns.despine(ax=ax)
     return ax
 
@@ -124,7 +136,8 @@ def class_counts_plot(
     counts = pd.Series(counts)
     ax = axes(6, 1 + 0.3 * len(counts), ax)
     sns.barplot(x=counts.to_numpy(), y=counts.index.astype(str), color=palette(3)[2], saturation=1, ax=ax, orient="h")
-    ax.bar_label(ax.containers[0], [f" {n:,} ({share:.1%})" for n, share in zip(counts, counts / counts.sum(), strict=True)])
+    ax.bar_label(ax.containers[0],
+                 [f" {n:,} ({share:.1%})" for n, share in zip(counts, counts / counts.sum(), strict=True)])
     ax.set(xlabel="images", ylabel="")
     ax.margins(x=.25)
     sns.despine(ax=ax)
@@ -156,11 +169,12 @@ def ranking_plot(
     "Names with a value each."
     ax = axes(6, 1 + 0.2 * len(values), ax)
     ax.barh(np.arange(len(values)), values, height=0.7, color=palette(3)[1])
-    ax.set(xlabel=measure, ylabel=values.index.name or "", yticks=np.arange(len(values)), yticklabels=values.index, ylim=(len(values) - 0.5, -0.5))
+    ax.set(xlabel=measure, ylabel=values.index.name or "", yticks=np.arange(len(values)), yticklabels=values.index,
+           ylim=(len(values) - 0.5, -0.5))
     sns.despine(ax=ax)
     return ax
 
-
+# %% ../../nbs/evaluation/plots.ipynb #c185a9a1
 def histogram_plot(
     values: Sequence[float],  # (n,)
     measure: str,             # label of the axis, with its unit
@@ -177,7 +191,7 @@ def histogram_plot(
     sns.despine(ax=ax)
     return ax
 
-
+# %% ../../nbs/evaluation/plots.ipynb #77ea2d67
 def grid_plot(
     values: Sequence[float],  # (d,), one a dimension, any number of them
     measure: str,             # label of the colours, with its unit
@@ -190,7 +204,8 @@ def grid_plot(
     grid[: len(values)] = values
     ax = axes(7, 6 * rows / columns + 0.3, ax)
     ticks = {"xticklabels": max(1, columns // 7), "yticklabels": max(1, rows // 7)}
-    sns.heatmap(pd.DataFrame(grid.reshape(rows, columns), index=np.arange(rows) * columns), ax=ax, cmap=CMAP, square=True, cbar_kws={"label": measure}, **ticks)
+    sns.heatmap(pd.DataFrame(grid.reshape(rows, columns), index=np.arange(rows) * columns), ax=ax, cmap=CMAP,
+                square=True, cbar_kws={"label": measure}, **ticks)
     ax.set(xlabel="dimension, added to that of the row", ylabel="first dimension of the row")
     return ax
 
@@ -206,7 +221,8 @@ def bands_plot(
     "Values with 95 % intervals along an axis."
     ax = axes(7, 4, ax)
     names = list(dict.fromkeys(table[by]))
-    for name, colour, dash, mark in zip(names, palette(len(names)), itertools.cycle(("-", "--", ":", "-.")), itertools.cycle("osD^"), strict=False):
+    for name, colour, dash, mark in zip(names, palette(len(names)), itertools.cycle(("-", "--", ":", "-.")),
+                                        itertools.cycle("osD^"), strict=False):
         line = table[table[by] == name].sort_values(x)
         ax.plot(line[x], line["value"], dash, marker=mark, ms=4, color=colour, label=name)
         ax.fill_between(line[x], line["low"], line["high"], color=colour, alpha=0.15, lw=0)
@@ -226,8 +242,8 @@ def scatter_plot(
     "Items in a plane, by class."
     ax = axes(7, 4.6, ax)
     names = sorted(set(labels))
-    sns.scatterplot(x=points[:, 0], y=points[:, 1], hue=np.asarray(labels), style=np.asarray(labels), hue_order=names, style_order=names,
-                    palette=palette(len(names)), s=22, alpha=0.8, linewidth=0.2, ax=ax)
+    sns.scatterplot(x=points[:, 0], y=points[:, 1], hue=np.asarray(labels), style=np.asarray(labels), hue_order=names,
+                    style_order=names, palette=palette(len(names)), s=22, alpha=0.8, linewidth=0.2, ax=ax)
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     ax.set(xlabel=axis_names[0], ylabel=axis_names[1])
     sns.despine(ax=ax)
@@ -242,12 +258,15 @@ def image_grid(
 ) -> Figure:  # the grid
     "Images in rows; `InputError` for no images, or titles that do not match."
     if not len(images): raise InputError("no images to show")
-    if titles is not None and len(titles) != len(images): raise InputError(f"{len(titles)} titles for {len(images)} images")
+    if titles is not None and len(titles) != len(images):
+        raise InputError(f"{len(titles)} titles for {len(images)} images")
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    figure, panels = plt.subplots(rows, columns, figsize=(size * columns, (size + 0.25 * (titles is not None)) * rows), layout="constrained", squeeze=False)
+    figure, panels = plt.subplots(rows, columns, figsize=(size * columns, (size + 0.25 * (titles is not None)) * rows),
+                                  layout="constrained", squeeze=False)
     for ax in panels.flat: ax.axis("off")
-    for ax, image, title in zip(panels.flat, images, titles if titles is not None else [""] * len(images), strict=False):
+    for ax, image, title in zip(panels.flat, images, titles if titles is not None else [""] * len(images),
+                                strict=False):
         image = np.squeeze(image)
         ax.imshow(image, cmap="gray", vmin=0, vmax=255 if image.dtype == np.uint8 else 1)
         ax.set_title(str(title), fontsize=9)

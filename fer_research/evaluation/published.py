@@ -30,7 +30,8 @@ def citation(
 ) -> str:  # "Authors (year). Title."
     "The source of a study in one line."
     source = published(study)["source"]
-    return f"{', '.join(source['authors'])} ({str(source['date'])[:4] if source['date'] != 'unknown' else 'year unknown'}). {source['title'].rstrip('.')}."
+    year = str(source["date"])[:4] if source["date"] != "unknown" else "year unknown"
+    return f"{', '.join(source['authors'])} ({year}). {source['title'].rstrip('.')}."
 
 # %% ../../nbs/evaluation/published.ipynb #4009314d
 def model_of(
@@ -40,16 +41,17 @@ def model_of(
     return re.sub("(_sound|(_balanced)?_published)$", "", variant)
 
 # %% ../../nbs/evaluation/published.ipynb #246da0f9
-NAMES = {name: name for name in ("accuracy", "train_accuracy", "train_loss", "val_accuracy", "val_loss", "parameters")} | {
-    "test_accuracy": "accuracy", "test_loss": "log_loss", "best_multi_logloss": "log_loss",
-    "precision": "macro_precision", "recall": "macro_recall", "f1": "macro_f1"}
+NAMES = ({name: name for name in ("accuracy", "train_accuracy", "train_loss", "val_accuracy", "val_loss", "parameters")}
+         | {"test_accuracy": "accuracy", "test_loss": "log_loss", "best_multi_logloss": "log_loss",
+            "precision": "macro_precision", "recall": "macro_recall", "f1": "macro_f1"})
 
 
 def flat(
     entry: Mapping,  # what a file says of one model
 ) -> dict[str, float]:  # its metrics under the names of `metrics.json`
     "The metrics of an entry; `macro` and `weighted` become prefixes, what is no metric is left out."
-    averages = {f"{average}_{name}": value for average in ("macro", "weighted") for name, value in entry.get(average, {}).items()}
+    averages = {f"{average}_{name}": value for average in ("macro", "weighted")
+                for name, value in entry.get(average, {}).items()}
     return {NAMES[name]: value for name, value in entry.items() if name in NAMES} | averages
 
 # %% ../../nbs/evaluation/published.ipynb #352e10d2
@@ -58,7 +60,8 @@ def fer_boosting(
 ) -> dict[str, dict[str, float]]:  # metrics of each variant
     "By features: `pca`, `resnet50`, `vit_base_patch16`."
     sizes = {f"n_{part}": content["dataset"]["split"][part] for part in ("train", "test")}
-    return {entry["variant"]: flat(entry) | flat(entry.get("lightgbm", {})) | sizes for entry in content["variants"].values()}
+    return {entry["variant"]: flat(entry) | flat(entry.get("lightgbm", {})) | sizes
+            for entry in content["variants"].values()}
 
 # %% ../../nbs/evaluation/published.ipynb #97f67663
 def fer_elm(
@@ -80,11 +83,11 @@ def named(
     "Four macro averages of a stage."
     return {f"{stage}{name}": value for name, value in zip(AVERAGES, values, strict=True)}
 
-
+# %% ../../nbs/evaluation/published.ipynb #4af4fc22
 def fer_transfer(
     content: Mapping,  # the file
 ) -> dict[str, dict[str, float]]:  # metrics of each variant
-    "`VGG16_adam_1e-4_noaug_256` and so on, `DenseNet201_100` to `DenseNet201_175` (resized), `VGG16_residual_1` to `_5` (by rank)."
+    "`VGG16_adam_1e-4_noaug_256` and so on, `DenseNet201_100` to `_175` (resized), `VGG16_residual_1` to `_5`."
     variants: dict[str, dict[str, float]] = {}
 
     def add(key, metrics): variants.setdefault(key, {}).update(metrics)
@@ -92,15 +95,20 @@ def fer_transfer(
     for family, rows in content["search"].items():
         for version, optimizer, rate, augmented, batch, *values in rows:
             metrics = named(values, "search_")
-            key = f"{version}_{optimizer.lower()}_{rate:.0e}_{'aug' if augmented else 'noaug'}_{batch}".replace("e-0", "e-")
+            pictures = "aug" if augmented else "noaug"
+            key = f"{version}_{optimizer.lower()}_{rate:.0e}_{pictures}_{batch}".replace("e-0", "e-")
             add(key, {"search_macro_f1": metrics["search_macro_f1"]} if family == "DenseNet" else metrics)
-    for key, (*values, deviation) in content["cross_validation"].items(): add(key, named(values, "cv_") | {"cv_macro_f1_sd": deviation})
+    for key, (*values, deviation) in content["cross_validation"].items():
+        add(key, named(values, "cv_") | {"cv_macro_f1_sd": deviation})
     resized = content["densenet201_resized"]
     for side, values in resized["holdout"].items(): add(f"DenseNet201_{side}", named(values, "search_"))
     add("DenseNet201_175", named(resized["cross_validation_175"]["mean"], "cv_"))
     for key, final in (content["final"] | {"DenseNet201_175": resized["final_175"]}).items():
-        add(key, named(final["mean"]) | dict(zip(("accuracy_sd", "macro_f1_sd"), final["sd"], strict=True)) | {"roc_auc_best_run": final["auc"]})
-    for rank, row in enumerate(content["vgg16_residual"]["best"], 1): add(f"VGG16_residual_{rank}", named(row[-4:], "search_"))
+        add(key,
+            named(final["mean"]) | dict(zip(("accuracy_sd", "macro_f1_sd"), final["sd"], strict=True))
+            | {"roc_auc_best_run": final["auc"]})
+    for rank, row in enumerate(content["vgg16_residual"]["best"], 1):
+        add(f"VGG16_residual_{rank}", named(row[-4:], "search_"))
     return variants
 
 # %% ../../nbs/evaluation/published.ipynb #74cdfcdb
@@ -122,11 +130,12 @@ READERS: dict[str, Callable[[Mapping], dict[str, dict[str, float]]]] = {
     "fer_boosting": fer_boosting, "fer_elm": fer_elm, "fer_transfer": fer_transfer, "polymnist": polymnist,
 }
 
-
+# %% ../../nbs/evaluation/published.ipynb #ba80f9fe
 def published_metrics(
     study: str,  # name of a published study
 ) -> pd.DataFrame:  # columns `variant`, `metric` (as in `metrics.json`), `value`; sorted as in the file
     "Every published number of a study; `InputError` for an unknown study."
     variants = READERS.get(study, models)(published(study))
-    rows = [(variant, metric, float(value)) for variant, metrics in variants.items() for metric, value in metrics.items()]
+    rows = [(variant, metric, float(value)) for variant, metrics in variants.items()
+            for metric, value in metrics.items()]
     return pd.DataFrame(rows, columns=["variant", "metric", "value"])

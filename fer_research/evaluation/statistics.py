@@ -24,7 +24,8 @@ def wilson(
     level: float = 0.95,  # confidence level in (0, 1)
 ) -> tuple[float, float]:  # lower and upper bound, fractions in [0, 1]
     "Wilson score interval of a proportion (Wilson 1927); `InputError` unless 0 <= successes <= n and n >= 1."
-    if not (n >= 1 and 0 <= successes <= n): raise InputError(f"{successes} successes of {n}: expected 0 <= successes <= n and n >= 1")
+    if not (n >= 1 and 0 <= successes <= n):
+        raise InputError(f"{successes} successes of {n}: expected 0 <= successes <= n and n >= 1")
     low, high = proportion_confint(successes, n, alpha=1 - level, method="wilson")
     return float(low), float(high)
 
@@ -37,9 +38,10 @@ def bootstrap(
     resamples: int = 2000,    # test sets drawn
     seed: int = 42,           # of the draws
 ) -> tuple[float, float]:  # lower and upper bound of the percentile interval
-    "Percentile bootstrap interval over items, or over whole groups (Field & Welsh 2007); `InputError` with fewer than two of them."
+    "Percentile bootstrap interval over items, or whole groups (Field & Welsh 2007); `InputError` with fewer than two."
     n = len(arrays[0])
-    if any(len(array) != n for array in arrays): raise InputError(f"arrays of {', '.join(str(len(a)) for a in arrays)} items: expected the same number")
+    if any(len(array) != n for array in arrays):
+        raise InputError(f"arrays of {', '.join(str(len(a)) for a in arrays)} items: expected the same number")
     codes = np.unique(np.arange(n) if groups is None else np.asarray(groups), return_inverse=True)[1]
     if len(codes) != n: raise InputError(f"{len(codes)} groups for {n} items: expected one group for each item")
     count = len(np.unique(codes))
@@ -49,8 +51,9 @@ def bootstrap(
         rows = np.repeat(np.arange(n), np.bincount(drawn, minlength=count)[codes])
         return statistic(*(array[rows] for array in arrays))
 
-    result = stats.bootstrap((np.arange(count),), of_drawn, n_resamples=resamples, batch=max(1, 5_000_000 // count), vectorized=False,
-                             confidence_level=level, method="percentile", rng=np.random.default_rng(seed))
+    result = stats.bootstrap((np.arange(count),), of_drawn, n_resamples=resamples, batch=max(1, 5_000_000 // count),
+                             vectorized=False, confidence_level=level, method="percentile",
+                             rng=np.random.default_rng(seed))
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 # %% ../../nbs/evaluation/statistics.ipynb #fecf36aa
@@ -111,10 +114,12 @@ def corrected_t(
     n_test: int,                   # items held out in a split
     level: float = 0.95,           # confidence level of the interval
 ) -> Corrected:  # test, mean difference and its interval
-    "Corrected resampled t-test (Nadeau & Bengio 2003); for repeated folds Bouckaert & Frank (2004). `InputError` for fewer than two splits."
+    "Corrected resampled t-test (Nadeau & Bengio 2003; folds: Bouckaert & Frank 2004); `InputError` for one split."
     d = np.asarray(differences, float)
-    if d.ndim != 1 or d.size < 2 or not np.isfinite(d).all(): raise InputError(f"differences {d.tolist()}: expected at least two finite numbers")
-    if min(n_train, n_test) < 1: raise InputError(f"n_train {n_train}, n_test {n_test}: expected at least one item each")
+    if d.ndim != 1 or d.size < 2 or not np.isfinite(d).all():
+        raise InputError(f"differences {d.tolist()}: expected at least two finite numbers")
+    if min(n_train, n_test) < 1:
+        raise InputError(f"n_train {n_train}, n_test {n_test}: expected at least one item each")
     error = np.sqrt((1 / d.size + n_test / n_train) * d.var(ddof=1))
     t = d.mean() / error if error else np.copysign(np.inf, d.mean()) if d.mean() else 0.0
     reach = stats.t.ppf((1 + level) / 2, d.size - 1) * error

@@ -32,7 +32,7 @@ def models() -> list[str]:  # such as "ResNet50"
     "The networks that keras.applications has."
     return sorted(name for name, member in vars(keras.applications).items() if inspect.isfunction(member))
 
-
+# %% ../../nbs/features/deep_keras.ipynb #f9ed67f4
 def first_call(
     model: str,           # one of `models`
     module: ModuleType,   # of Keras
@@ -49,7 +49,7 @@ def first_call(
         try: getattr(keras.applications, model)(include_top=False, weights=weights)
         except Called as call: return call.args[0]
 
-
+# %% ../../nbs/features/deep_keras.ipynb #8cd328c1
 def input_size(
     model: str,  # one of `models`
 ) -> int:  # pixels a side
@@ -61,8 +61,9 @@ def input_size(
 def published(
     model: str,  # a name in keras.applications
 ) -> Published:
-    "Where Keras has a model's pretrained weights, without the head, and the MD5 it states; `InputError` for an unknown name."
-    if model not in models(): raise InputError(f"{model}: no network of keras.applications has this name; it has {', '.join(models())}")
+    "Where Keras has a model's pretrained weights without the head, and their MD5; `InputError` for an unknown name."
+    if model not in models():
+        raise InputError(f"{model}: no network of keras.applications has this name; it has {', '.join(models())}")
     asked = first_call(model, file_utils, "get_file", "imagenet")
     return Published(asked["origin"], asked.get("file_hash"))
 
@@ -77,10 +78,24 @@ def filled(
     "Load a file of weights; `InputError` where it does not fit."
     try: network.load_weights(path)
     except Exception as error:  # h5py and Keras have their own kinds
-        raise InputError(f"{path}: not the weights of {network.name} without its head ({type(error).__name__}: {str(error).splitlines()[0]}); "
-                         "expected an .h5 file of Keras's") from None
+        raise InputError(f"{path}: not the weights of {network.name} without its head ({type(error).__name__}: "
+                         f"{str(error).splitlines()[0]}); expected an .h5 file of Keras's") from None
 
+# %% ../../nbs/features/deep_keras.ipynb #088a404e
+def _require(model: str, weights: str, normalisation: str, pool: str | None) -> None:
+    "`InputError` for a choice that there is not."
+    if model not in models():
+        raise InputError(f"{model}: no network of keras.applications has this name; it has {', '.join(models())}")
+    if normalisation != "model":
+        raise InputError(f"normalisation {normalisation!r}: expected model; each network of Keras has a preprocessing "
+                         "of its own")
+    if pool is not None:
+        raise InputError(f"pool {pool!r}: expected null; the networks of Keras are convolutional and have no tokens")
+    if weights == "package":
+        raise InputError(f"{model}: no package carries weights of Keras's networks; expected pretrained, random or a "
+                         "file that is there")
 
+# %% ../../nbs/features/deep_keras.ipynb #88a14068
 def build(
     model: str,      # a name in keras.applications, such as ResNet50
     weights: str,    # "pretrained", "random" or the path of an .h5 file
@@ -88,13 +103,11 @@ def build(
     normalisation: str = "model",  # the only one: Keras has a preprocessing for each model
     pool: str | None = None,       # the only one: the mean over all places
     mirror: bool = False,          # mean with the mirror image
-) -> tuple[keras.Model, dict]:  # (n, size, size, 3) uint8 -> (n, d); what `extractor.json` says of it, with the file's sha256 (empty for random weights)
-    "A network of Keras with its weights, its head cut off; `InputError` for an unknown name or option, or weights that are not there."
-    if model not in models(): raise InputError(f"{model}: no network of keras.applications has this name; it has {', '.join(models())}")
-    if normalisation != "model": raise InputError(f"normalisation {normalisation!r}: expected model; each network of Keras has a preprocessing of its own")
-    if pool is not None: raise InputError(f"pool {pool!r}: expected null; the networks of Keras are convolutional and have no tokens")
-    if weights == "package": raise InputError(f"{model}: no package carries weights of Keras's networks; expected pretrained, random or a file that is there")
-    path, digest = (None, "") if weights == "random" else weights_file(model, weights, published(model) if weights == "pretrained" else None)
+) -> tuple[keras.Model, dict]:  # (n, size, size, 3) uint8 -> (n, d); for `extractor.json` (random: sha256 empty)
+    "A network of Keras with its weights, its head cut off; `InputError` for an unknown option or missing weights."
+    _require(model, weights, normalisation, pool)
+    path, digest = ((None, "") if weights == "random"
+                    else weights_file(model, weights, published(model) if weights == "pretrained" else None))
     keras.utils.set_random_seed(seed)
     make, size = getattr(keras.applications, model), input_size(model)
     network = make(include_top=False, weights=None, input_shape=(size, size, 3), pooling="avg")
@@ -116,8 +129,12 @@ def export(
     engine: str = "openvino",  # the only one
 ) -> Embedding:  # opened
     "Write a network as `network.xml` and `network.bin`, with `extractor.json`; the same network gives the same bytes."
-    if engine != "openvino": raise InputError(f"engine {engine!r}: expected openvino; torch runs networks of timm, and {about['model']} is one of Keras's")
+    if engine != "openvino":
+        raise InputError(f"engine {engine!r}: expected openvino; torch runs networks of timm, and {about['model']} is "
+                         "one of Keras's")
     size = about["size"]
-    function = tf.function(lambda pixels: network(pixels, training=False)).get_concrete_function(tf.TensorSpec([None, size, size, 3], tf.uint8))
-    with patch.object(TFGraphNodeDecoder, "get_variable", staticmethod(cache(TFGraphNodeDecoder.get_variable))):  # which searches all of them for each
+    function = tf.function(lambda pixels: network(pixels, training=False)).get_concrete_function(
+        tf.TensorSpec([None, size, size, 3], tf.uint8))
+    get_variable = staticmethod(cache(TFGraphNodeDecoder.get_variable))  # which searches all of them for each
+    with patch.object(TFGraphNodeDecoder, "get_variable", get_variable):
         return save_graph(folder, openvino.convert_model(function), about, precision)

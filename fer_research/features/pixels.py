@@ -19,30 +19,18 @@ class Pixels:
     "Grey pixels as vectors."
     kind = "grey"
 
-    def __init__(
-        self,
-        size: int,  # side of the pictures, pixels
-    ):
+    def __init__(self, size: int):  # side of the pictures, pixels
         self.views, self.dimensions = [View("L", size)], size**2
 
-    def transform(
-        self,
-        pixels: np.ndarray,  # (n, size, size) uint8
-    ) -> np.ndarray:  # (n, size * size) float32 in 0 .. 1
+    def transform(self, pixels: np.ndarray) -> np.ndarray:  # (n, size, size) uint8 -> (n, size * size) in 0 .. 1
         "Divide by 255."
         return np.asarray(pixels).reshape(len(pixels), self.dimensions) / np.float32(255)
 
-    def save(
-        self,
-        folder: str | Path,  # where models look for it
-    ) -> None:
+    def save(self, folder: str | Path) -> None:  # where models look for it
         "Write `extractor.json`."
         write_json(Path(folder) / "extractor.json", {"kind": self.kind, "size": self.views[0].size})
 
     @classmethod
-    def open(
-        cls,
-        folder: str | Path,  # written by `save`
-    ) -> "Pixels":
+    def open(cls, folder: str | Path) -> "Pixels":  # written by `save`
         "Read an extractor."
         return cls(json.loads((Path(folder) / "extractor.json").read_text())["size"])

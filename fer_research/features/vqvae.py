@@ -24,8 +24,21 @@ from .embedding import Embedding, graph_of, save_graph
 from ..training_torch import Checkpoint, Evaluation, Seeds, fit
 
 # %% ../../nbs/features/vqvae.ipynb #742c4dfa
+@torch.no_grad()
+def _move(quantiser: "Quantiser", z: torch.Tensor, numbers: torch.Tensor) -> None:
+    "Moving averages of what was assigned, and a new place for codes that nothing was assigned to."
+    vectors, assigned = z.movedim(1, -1).flatten(0, 2), numbers.flatten()
+    hits = torch.bincount(assigned, minlength=len(quantiser.codebook)).to(z.dtype)
+    quantiser.counts.lerp_(hits, 1 - quantiser.decay)
+    sums = torch.zeros_like(quantiser.sums).index_add_(0, assigned, vectors)
+    quantiser.sums.lerp_(sums, 1 - quantiser.decay)
+    dead = (quantiser.counts < quantiser.alive).nonzero()[:, 0]
+    quantiser.sums[dead], quantiser.counts[dead] = vectors[torch.randint(len(vectors), (len(dead),))], 1.0
+    quantiser.codebook.copy_(quantiser.sums / quantiser.counts[:, None])
+
+# %% ../../nbs/features/vqvae.ipynb #8d884bac
 class Quantiser(nn.Module):
-    "Replaces vectors by those of a codebook (van den Oord, Vinyals and Kavukcuoglu 2017, equations 1 to 3 and appendix A.1)."
+    "Replaces vectors by those of a codebook (van den Oord et al. 2017, equations 1 to 3 and appendix A.1)."
     codebook: torch.Tensor  # (codes, width)
 
     def __init__(
@@ -41,34 +54,17 @@ class Quantiser(nn.Module):
         self.register_buffer("counts", torch.zeros(codes))  # so that the first batch gives every code its place
         self.register_buffer("sums", self.codebook.clone())
 
-    def nearest(
-        self,
-        z: torch.Tensor,  # (n, width, h, w)
-    ) -> torch.Tensor:  # (n, h, w) int64
+    def nearest(self, z: torch.Tensor) -> torch.Tensor:  # (n, width, h, w) -> (n, h, w) int64
         "The number of the nearest codebook vector at each place."
         kernel = self.codebook[:, :, None, None]
         return (F.conv2d(z, -2 * kernel) + (self.codebook**2).sum(dim=1)[:, None, None]).argmin(dim=1)
 
-    def forward(
-        self,
-        z: torch.Tensor,  # (n, width, h, w)
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # as z; (n, h, w) numbers; how far z is from its codes, mean square
-        "Quantise; while training, move the codebook."
+    def forward(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # (n, width, h, w)
+        "As z; (n, h, w) numbers; mean square distance to the codes. While training, the codebook moves."
         numbers = self.nearest(z)
-        if self.training: self._move(z.detach(), numbers)
+        if self.training: _move(self, z.detach(), numbers)
         quantised = self.codebook[numbers].movedim(-1, 1)
         return z + (quantised - z).detach(), numbers, F.mse_loss(z, quantised)
-
-    @torch.no_grad()
-    def _move(self, z: torch.Tensor, numbers: torch.Tensor) -> None:
-        "Moving averages of what was assigned, and a new place for codes that nothing was assigned to."
-        vectors, assigned = z.movedim(1, -1).flatten(0, 2), numbers.flatten()
-        hits = torch.bincount(assigned, minlength=len(self.codebook)).to(z.dtype)
-        self.counts.lerp_(hits, 1 - self.decay)
-        self.sums.lerp_(torch.zeros_like(self.sums).index_add_(0, assigned, vectors), 1 - self.decay)
-        dead = (self.counts < self.alive).nonzero()[:, 0]
-        self.sums[dead], self.counts[dead] = vectors[torch.randint(len(vectors), (len(dead),))], 1.0
-        self.codebook.copy_(self.sums / self.counts[:, None])
 
 # %% ../../nbs/features/vqvae.ipynb #6c9f0295
 class Residual(nn.Module):
@@ -78,7 +74,8 @@ class Residual(nn.Module):
         channels: int,
     ):
         super().__init__()
-        self.path = nn.Sequential(nn.ReLU(), nn.Conv2d(channels, channels // 2, 3, padding=1), nn.ReLU(), nn.Conv2d(channels // 2, channels, 1))
+        self.path = nn.Sequential(nn.ReLU(), nn.Conv2d(channels, channels // 2, 3, padding=1), nn.ReLU(),
+                                  nn.Conv2d(channels // 2, channels, 1))
 
     def forward(
         self,
@@ -87,7 +84,27 @@ class Residual(nn.Module):
         "Input and what is added."
         return x + self.path(x)
 
+# %% ../../nbs/features/vqvae.ipynb #0df402f6
+def _scaled(images: torch.Tensor) -> torch.Tensor:
+    "(n, 1, side, side) float32 in [-1, 1]."
+    return images[:, None].float() / 127.5 - 1
 
+
+def _encoder(channels: int, width: int) -> nn.Sequential:
+    "A picture as (width, side / 4, side / 4)."
+    half = channels // 2
+    return nn.Sequential(nn.Conv2d(1, half, 4, 2, 1), nn.ReLU(), nn.Conv2d(half, channels, 4, 2, 1), nn.ReLU(),
+                         nn.Conv2d(channels, channels, 3, padding=1), Residual(channels), nn.ReLU(),
+                         nn.Conv2d(channels, width, 1))
+
+
+def _decoder(channels: int, width: int) -> nn.Sequential:
+    "The way back."
+    half = channels // 2
+    return nn.Sequential(nn.Conv2d(width, channels, 3, padding=1), Residual(channels), nn.ReLU(),
+                         nn.ConvTranspose2d(channels, half, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(half, 1, 4, 2, 1))
+
+# %% ../../nbs/features/vqvae.ipynb #37129619
 class VQVAE(nn.Module):
     "An autoencoder with a codebook in its middle; a quarter of the picture's side in codes."
     def __init__(
@@ -97,46 +114,25 @@ class VQVAE(nn.Module):
         channels: int = 64,   # of the convolutions
     ):
         super().__init__()
-        half = channels // 2
         self.settings = {"codes": codes, "width": width, "channels": channels}
-        self.encoder = nn.Sequential(nn.Conv2d(1, half, 4, 2, 1), nn.ReLU(), nn.Conv2d(half, channels, 4, 2, 1), nn.ReLU(),
-                                     nn.Conv2d(channels, channels, 3, padding=1), Residual(channels), nn.ReLU(), nn.Conv2d(channels, width, 1))
-        self.quantiser = Quantiser(codes, width)
-        self.decoder = nn.Sequential(nn.Conv2d(width, channels, 3, padding=1), Residual(channels), nn.ReLU(),
-                                     nn.ConvTranspose2d(channels, half, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(half, 1, 4, 2, 1))
+        self.encoder, self.quantiser = _encoder(channels, width), Quantiser(codes, width)
+        self.decoder = _decoder(channels, width)
 
-    def encode(
-        self,
-        images: torch.Tensor,  # (n, 48, 48) uint8
-    ) -> torch.Tensor:  # (n, 12, 12) int64
+    def encode(self, images: torch.Tensor) -> torch.Tensor:  # (n, 48, 48) uint8 -> (n, 12, 12) int64
         "The codes of images."
         return self.quantiser.nearest(self.encoder(_scaled(images)))
 
-    def decode(
-        self,
-        numbers: torch.Tensor,  # (n, 12, 12) int64
-    ) -> torch.Tensor:  # (n, 48, 48) float32, about -1 to 1
+    def decode(self, numbers: torch.Tensor) -> torch.Tensor:  # (n, 12, 12) int64 -> (n, 48, 48), about -1 to 1
         "Images of codes."
         return self.decoder(self.quantiser.codebook[numbers].movedim(-1, 1))[:, 0]
 
-    def forward(
-        self,
-        images: torch.Tensor,  # (n, 48, 48) uint8
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # reconstruction error and distance to the codes, mean squares; (n, 12, 12) codes
-        "What training lowers, and the codes that were used."
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # (n, 48, 48) uint8
+        "Reconstruction error and distance to the codes, mean squares, which training lowers; (n, 12, 12) codes."
         scaled = _scaled(images)
         quantised, numbers, distance = self.quantiser(self.encoder(scaled))
         return F.mse_loss(self.decoder(quantised), scaled), distance, numbers
 
-
-def _scaled(images: torch.Tensor) -> torch.Tensor:
-    "(n, 1, side, side) float32 in [-1, 1]."
-    return images[:, None].float() / 127.5 - 1
-
 # %% ../../nbs/features/vqvae.ipynb #e2442a16
-COMMITMENT = 0.25  # weight of the distance between the encoder's vectors and their codes, beta of equation 3
-
-
 def perplexity(
     numbers: np.ndarray,  # codes, any shape
     codes: int,           # vectors in the codebook
@@ -145,13 +141,26 @@ def perplexity(
     shares = np.bincount(np.ravel(numbers), minlength=codes) / np.size(numbers)
     return float(np.exp(-(shares[shares > 0] * np.log(shares[shares > 0])).sum()))
 
+# %% ../../nbs/features/vqvae.ipynb #a8ff9641
+COMMITMENT = 0.25  # weight of the distance between the encoder's vectors and their codes, beta of equation 3
+
 
 class Trained(NamedTuple):
     "A network and how it came about."
     model: VQVAE
-    history: pd.DataFrame  # epoch; loss (mean square of pixels in -1 .. 1) and perplexity of both parts, distance of the training part
+    history: pd.DataFrame  # epoch; loss (mean square of pixels in -1 .. 1), perplexity of both parts; train_distance
 
 
+@torch.inference_mode()
+def _evaluate(model: VQVAE, images: np.ndarray) -> dict[str, float]:
+    "Loss and perplexity of images that the network has not seen."
+    batches = torch.from_numpy(np.asarray(images)).split(256)
+    results = [(len(batch), *model(batch)) for batch in batches]
+    codes = np.concatenate([numbers.numpy() for *_, numbers in results])
+    return {"val_loss": sum(n * error.item() for n, error, *_ in results) / len(images),
+            "val_perplexity": perplexity(codes, model.settings["codes"])}
+
+# %% ../../nbs/features/vqvae.ipynb #a47e2376
 def train(
     training: np.ndarray,    # (n, 48, 48) uint8
     validation: np.ndarray,  # (m, 48, 48) uint8, to look at; nothing is chosen on it
@@ -180,16 +189,6 @@ def train(
     history = fit(model, torch.optim.Adam(model.parameters(), lr=rate), loss, len(images), epochs, batch, callbacks)
     return Trained(model.eval(), pd.DataFrame(history))
 
-
-@torch.inference_mode()
-def _evaluate(model: VQVAE, images: np.ndarray) -> dict[str, float]:
-    "Loss and perplexity of images that the network has not seen."
-    batches = torch.from_numpy(np.asarray(images)).split(256)
-    results = [(len(batch), *model(batch)) for batch in batches]
-    codes = np.concatenate([numbers.numpy() for *_, numbers in results])
-    return {"val_loss": sum(n * error.item() for n, error, *_ in results) / len(images),
-            "val_perplexity": perplexity(codes, model.settings["codes"])}
-
 # %% ../../nbs/features/vqvae.ipynb #327dc86b
 def quality(
     model: VQVAE,        # trained
@@ -198,7 +197,8 @@ def quality(
     "How near reconstructions are to their originals (Wang et al. 2004, equation 13)."
     from skimage.metrics import peak_signal_noise_ratio, structural_similarity
     pairs = zip(np.asarray(images), reconstructed(model, images), strict=True)
-    return pd.DataFrame([{"psnr": peak_signal_noise_ratio(a, b), "ssim": structural_similarity(a, b)} for a, b in pairs])
+    return pd.DataFrame([{"psnr": peak_signal_noise_ratio(a, b), "ssim": structural_similarity(a, b)}
+                         for a, b in pairs])
 
 
 @torch.inference_mode()
@@ -233,8 +233,10 @@ def save_codes(
     model: VQVAE,        # trained
 ) -> Embedding:  # gives the codes of pictures
     "Write the network as `vqvae.safetensors` and its encoder as an extractor."
-    with atomic(Path(folder) / "vqvae.safetensors") as t: save_file(model.state_dict(), t, {"settings": json.dumps(model.settings)})
-    return save_graph(Path(folder) / "extractor", graph_of(PixelCodes(model), 48), {"model": "vqvae", "size": 48, "resize": "bicubic"})
+    with atomic(Path(folder) / "vqvae.safetensors") as t:
+        save_file(model.state_dict(), t, {"settings": json.dumps(model.settings)})
+    return save_graph(Path(folder) / "extractor", graph_of(PixelCodes(model), 48),
+                      {"model": "vqvae", "size": 48, "resize": "bicubic"})
 
 # %% ../../nbs/features/vqvae.ipynb #6d9b76de
 class CodeVectors(nn.Module):

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PACKAGED', 'TIMEOUT', 'HUBS', 'Packaged', 'packaged_file', 'digest_of', 'check_digest', 'Published', 'in_keras',
-           'weights_path', 'recorded_digests', 'fetched_file', 'weights_file', 'asked', 'answers', 'get_weights',
-           'keep_weights', 'known_weights']
+           'weights_path', 'recorded_digests', 'fetched_file', 'weights_file', 'asked', 'answers', 'keep_weights',
+           'get_weights', 'known_weights']
 
 # %% ../../nbs/features/weights.ipynb #f9fbf987
 import hashlib, json, os, shutil, tempfile, threading
@@ -40,7 +40,8 @@ def packaged_file(
     model: str,  # name in timm
 ) -> Path:
     "The file of a model's packaged weights; `InputError` where no package carries any, or it is not installed."
-    if model not in PACKAGED: raise InputError(f"{model}: no package carries weights of it; there are some of {', '.join(PACKAGED)}")
+    if model not in PACKAGED:
+        raise InputError(f"{model}: no package carries weights of it; there are some of {', '.join(PACKAGED)}")
     entry = PACKAGED[model]
     found = find_spec(entry.module)
     if found is None: raise InputError(f"{model}: the package {entry.package} is not installed; run `make setup`")
@@ -62,7 +63,8 @@ def check_digest(
     kind = "MD5" if expected and len(expected) == 32 else "SHA-256"
     with Path(path).open("rb") as file: found = hashlib.file_digest(file, kind.replace("-", "")).hexdigest()
     if expected and found != expected:
-        raise InputError(f"{path}: its {kind} begins with {found[:12]}, expected {expected[:12]}; remove the file and fetch it again")
+        raise InputError(f"{path}: its {kind} begins with {found[:12]}, expected {expected[:12]}; remove the file and "
+                         "fetch it again")
     return found if kind == "SHA-256" else digest_of(path)
 
 # %% ../../nbs/features/weights.ipynb #ff145aa5
@@ -87,7 +89,7 @@ def weights_path(
     "Where a model's fetched weights lie, or would."
     return (Path(root) if root else repo_root()) / "weights" / f"{model}{'.h5' if in_keras(model) else '.safetensors'}"
 
-
+# %% ../../nbs/features/weights.ipynb #e560edc2
 def recorded_digests(
     root: str | Path | None = None,  # the repository by default
 ) -> dict[str, str]:  # model -> SHA-256 when it was fetched
@@ -105,8 +107,9 @@ def fetched_file(
     path = weights_path(model, root)
     if path.exists(): return path
     other = "; or take `weights: package`, which is installed" if model in PACKAGED else ""
-    raise InputError(f"{model}: pretrained weights are not there: looked for weights/{path.name}. Get them with `fer-research weights get {model}`, "
-                     f"or put {published.url} there yourself, under that name{other}")
+    raise InputError(f"{model}: pretrained weights are not there: looked for weights/{path.name}. Get them with "
+                     f"`fer-research weights get {model}`, or put {published.url} there yourself, under that "
+                     f"name{other}")
 
 # %% ../../nbs/features/weights.ipynb #a3471c2b
 def weights_file(
@@ -118,13 +121,16 @@ def weights_file(
     "The file that holds a model's weights, checked; `InputError` where it is not there or was changed."
     if weights == "package": return (path := packaged_file(model)), check_digest(path, PACKAGED[model].sha256)
     if weights == "pretrained":
-        return (path := fetched_file(model, published, root)), check_digest(path, recorded_digests(root).get(model) or published.digest)
-    if not (path := Path(weights)).is_file(): raise InputError(f"weights {weights!r}: expected pretrained, package, random, or a file that is there")
+        path = fetched_file(model, published, root)
+        return path, check_digest(path, recorded_digests(root).get(model) or published.digest)
+    if not (path := Path(weights)).is_file():
+        raise InputError(f"weights {weights!r}: expected pretrained, package, random, or a file that is there")
     return path, digest_of(path)
 
 # %% ../../nbs/features/weights.ipynb #c0ff0514
 TIMEOUT = 3  # seconds without an answer
-HUBS = {True: "https://storage.googleapis.com", False: os.environ.get("HF_ENDPOINT", "https://huggingface.co")}  # of Keras, and of timm
+# of Keras, and of timm
+HUBS = {True: "https://storage.googleapis.com", False: os.environ.get("HF_ENDPOINT", "https://huggingface.co")}
 
 
 def asked(
@@ -149,11 +155,27 @@ def answers(
     return True
 
 # %% ../../nbs/features/weights.ipynb #fa56d3f3
+def keep_weights(
+    model: str,            # name in timm or Keras
+    path: str | Path,      # a downloaded file
+    stated: str | None,    # the SHA-256 or MD5 that its publisher states
+    root: str | Path | None = None,  # the repository by default
+) -> Path:  # its copy
+    "Copy a file into `weights/` and write down its digest; `InputError` where it is not what it should be."
+    known = recorded_digests(root)
+    for expected in (stated, known.get(model)): digest = check_digest(path, expected)
+    target = weights_path(model, root)
+    with atomic(target) as t: shutil.copyfile(path, t)
+    write_json(target.parent / "digests.json", known | {model: digest})
+    return target
+
+# %% ../../nbs/features/weights.ipynb #1488cd67
 def _from_hub(published: Published) -> tuple[Path, str | None]:
     "A file of Hugging Face in the hub's own cache, and the SHA-256 it states."
     from huggingface_hub import get_hf_file_metadata, hf_hub_download
     stated = get_hf_file_metadata(published.url, timeout=TIMEOUT, retry_on_errors=False).etag
-    return Path(hf_hub_download(published.repository, Path(published.url).name, etag_timeout=TIMEOUT)), stated if stated and len(stated) == 64 else None
+    path = Path(hf_hub_download(published.repository, Path(published.url).name, etag_timeout=TIMEOUT))
+    return path, stated if stated and len(stated) == 64 else None
 
 
 def get_weights(
@@ -170,26 +192,13 @@ def get_weights(
             if there.repository: copy, stated = _from_hub(there)
             else:
                 copy, stated = Path(folder) / "weights", there.digest
-                with urlopen(there.url, timeout=TIMEOUT) as answer, copy.open("wb") as file: shutil.copyfileobj(answer, file)
+                with urlopen(there.url, timeout=TIMEOUT) as answer, copy.open("wb") as file:
+                    shutil.copyfileobj(answer, file)
         except Exception as error:  # the clients raise errors of several libraries
-            raise InputError(f"{model}: {there.url} could not be had ({type(error).__name__}); where there is a network, "
-                             f"download that file and put it at weights/{weights_path(model, root).name}") from None
+            raise InputError(f"{model}: {there.url} could not be had ({type(error).__name__}); where there is a "
+                             "network, download that file and put it at "
+                             f"weights/{weights_path(model, root).name}") from None
         return keep_weights(model, copy, stated, root)
-
-
-def keep_weights(
-    model: str,            # name in timm or Keras
-    path: str | Path,      # a downloaded file
-    stated: str | None,    # the SHA-256 or MD5 that its publisher states
-    root: str | Path | None = None,  # the repository by default
-) -> Path:  # its copy
-    "Copy a file into `weights/` and write down its digest; `InputError` where it is not what was stated or fetched before."
-    known = recorded_digests(root)
-    for expected in (stated, known.get(model)): digest = check_digest(path, expected)
-    target = weights_path(model, root)
-    with atomic(target) as t: shutil.copyfile(path, t)
-    write_json(target.parent / "digests.json", known | {model: digest})
-    return target
 
 # %% ../../nbs/features/weights.ipynb #1d2145e8
 def known_weights(
@@ -199,5 +208,8 @@ def known_weights(
     rows = [{"model": model, "weights": "package", "where": entry.package, "sha256": entry.sha256}
             for model, entry in PACKAGED.items() if find_spec(entry.module)]
     digests = recorded_digests(root)
-    return rows + [{"model": path.stem, "weights": "pretrained", "where": f"weights/{path.name}", "sha256": digests.get(path.stem) or digest_of(path)}
-                   for path in sorted(weights_path("", root).parent.glob("[!.]*")) if path.suffix in (".safetensors", ".h5")]
+    return (rows
+            + [{"model": path.stem, "weights": "pretrained", "where": f"weights/{path.name}",
+                "sha256": digests.get(path.stem) or digest_of(path)}
+               for path in sorted(weights_path("", root).parent.glob("[!.]*"))
+               if path.suffix in (".safetensors", ".h5")])

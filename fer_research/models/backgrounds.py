@@ -21,7 +21,8 @@ def textures(
     total = torch.zeros(n, 3, side, side)
     for points in GRIDS:
         weight = torch.rand(n, 1, 1, 1) ** 3
-        noise = torch.randn(n, 1, points, points) + torch.rand(n, 1, 1, 1) * torch.randn(n, 3, points, points)  # of all colours, and of each
+        # of all colours, and of each
+        noise = torch.randn(n, 1, points, points) + torch.rand(n, 1, 1, 1) * torch.randn(n, 3, points, points)
         total += weight * F.interpolate(noise, (side, side), mode="bilinear", align_corners=True)
     return (torch.rand(n, 1, 1, 1) + 0.3 * total).clamp(0, 1)
 

@@ -31,14 +31,16 @@ def oversampled(
     classes: Sequence[int],   # class numbers to bring to the size of the largest class
     seed: int,                # of the points drawn
 ) -> Part:
-    "A part with synthetic items of its small classes, by SMOTE with five neighbours or as many as there are; `InputError` for a class of one."
+    "Synthetic items for the small classes, by SMOTE with up to five neighbours; `InputError` for a class of one."
     if not len(classes): return train
     counts = np.bincount(train.y, minlength=max(classes) + 1)
     for c in classes:
-        if counts[c] < 2: raise InputError(f"smote: class {c} has {counts[c]} items in the training part: expected at least 2")
+        if counts[c] < 2:
+            raise InputError(f"smote: class {c} has {counts[c]} items in the training part: expected at least 2")
     from imblearn.over_sampling import SMOTE
     neighbours = int(min(5, counts[list(classes)].min() - 1))
-    return Part(*SMOTE(sampling_strategy={c: counts.max() for c in classes}, k_neighbors=neighbours, random_state=seed).fit_resample(*train))
+    return Part(*SMOTE(sampling_strategy={c: counts.max() for c in classes}, k_neighbors=neighbours,
+                       random_state=seed).fit_resample(*train))
 
 # %% ../../nbs/models/boosting.ipynb #42403203
 REPEATABLE = {"deterministic": True, "force_row_wise": True, "verbosity": -1}  # the same trees every time
@@ -60,42 +62,7 @@ def scaled_losses(
         losses.append(fit_temperature(scores, part.y).loss)
     return losses
 
-
-def fit_lightgbm(
-    train: Part,        # to learn from
-    validation: Part,   # to choose the number of rounds on; where empty, all rounds are used
-    seed: int,          # of bagging, feature sampling and SMOTE, where options ask for them
-    rounds: int = 500,  # at most
-    patience: int | None = None,  # stop when the validation loss has not fallen for so many rounds, and take its lowest; None: see above
-    refit: bool = True,  # fit again on both parts with the rounds that were chosen
-    smote: Sequence[int] = (),  # numbers of the classes to oversample
-    threads: int = 1,   # more are rarely faster on small data
-    **options,          # further parameters of LGBMClassifier
-) -> Fitted:
-    "Boosted trees; the number of rounds by the validation loss, temperature-scaled unless `patience` is given."
-    model, history = _boosted(oversampled(train, smote, seed), validation, _booster(rounds, seed, threads, options), patience)
-    if not len(validation.y): return Fitted(model, {}, history, None)
-    best = int(history.loc[history["val_loss" if patience else "val_scaled_loss"].idxmin(), "round"])
-    proba = model.predict_proba(validation.X, num_iteration=best)
-    if refit: model = _booster(best, seed, threads, options).fit(*oversampled(train.joined(validation), smote, seed), callbacks=[_bar(best)])
-    return Fitted(model, {"rounds": best} | scores(proba, validation), history, proba)
-
-
-def _boosted(train: Part, validation: Part, model: lgb.LGBMClassifier, patience: int | None) -> tuple[lgb.LGBMClassifier, pd.DataFrame]:
-    "The model fitted to the training part, and how it did after each round."
-    curves: dict = {}
-    parts = {"train": train} | ({"validation": validation} if len(validation.y) else {})
-    callbacks = [lgb.record_evaluation(curves), _bar(model.n_estimators)]
-    if patience and len(validation.y): callbacks.append(lgb.early_stopping(patience, first_metric_only=True, verbose=False))
-    model.fit(*train, eval_X=tuple(p.X for p in parts.values()), eval_y=tuple(p.y for p in parts.values()), eval_names=list(parts),
-              eval_metric=["multi_logloss", "multi_error"], callbacks=callbacks)
-    history = _history(curves)
-    if len(validation.y) and not patience:
-        losses = scaled_losses(model.booster_, validation)
-        history = history.head(len(losses)).assign(val_scaled_loss=losses)  # a last round that found nothing to split is recorded, but has no trees
-    return model, history
-
-
+# %% ../../nbs/models/boosting.ipynb #e8fcdcd7
 def _bar(rounds: int):
     "A callback that moves a progress bar by a round."
     steps = iter(progress(range(rounds), "boosting", unit="round"))
@@ -110,6 +77,47 @@ def _history(curves: dict) -> pd.DataFrame:
             columns[f"{short}_loss"] = curves[part]["multi_logloss"]
             columns[f"{short}_accuracy"] = 1 - np.array(curves[part]["multi_error"])
     return pd.DataFrame(columns).rename_axis("round").reset_index().assign(round=lambda table: table["round"] + 1)
+
+# %% ../../nbs/models/boosting.ipynb #ffb2247b
+def _boosted(train: Part, validation: Part, model: lgb.LGBMClassifier,
+             patience: int | None) -> tuple[lgb.LGBMClassifier, pd.DataFrame]:
+    "The model fitted to the training part, and how it did after each round."
+    curves: dict = {}
+    parts = {"train": train} | ({"validation": validation} if len(validation.y) else {})
+    callbacks = [lgb.record_evaluation(curves), _bar(model.n_estimators)]
+    if patience and len(validation.y):
+        callbacks.append(lgb.early_stopping(patience, first_metric_only=True, verbose=False))
+    model.fit(*train, eval_X=tuple(p.X for p in parts.values()), eval_y=tuple(p.y for p in parts.values()),
+              eval_names=list(parts), eval_metric=["multi_logloss", "multi_error"], callbacks=callbacks)
+    history = _history(curves)
+    if len(validation.y) and not patience:
+        losses = scaled_losses(model.booster_, validation)
+        # a last round that found nothing to split is recorded, but has no trees
+        history = history.head(len(losses)).assign(val_scaled_loss=losses)
+    return model, history
+
+# %% ../../nbs/models/boosting.ipynb #adcc546d
+def fit_lightgbm(
+    train: Part,        # to learn from
+    validation: Part,   # to choose the number of rounds on; where empty, all rounds are used
+    seed: int,          # of bagging, feature sampling and SMOTE, where options ask for them
+    rounds: int = 500,  # at most
+    patience: int | None = None,  # rounds without a lower validation loss after which to stop; None: see above
+    refit: bool = True,  # fit again on both parts with the rounds that were chosen
+    smote: Sequence[int] = (),  # numbers of the classes to oversample
+    threads: int = 1,   # more are rarely faster on small data
+    **options,          # further parameters of LGBMClassifier
+) -> Fitted:
+    "Boosted trees; the number of rounds by the validation loss, temperature-scaled unless `patience` is given."
+    model, history = _boosted(oversampled(train, smote, seed), validation, _booster(rounds, seed, threads, options),
+                              patience)
+    if not len(validation.y): return Fitted(model, {}, history, None)
+    best = int(history.loc[history["val_loss" if patience else "val_scaled_loss"].idxmin(), "round"])
+    proba = model.predict_proba(validation.X, num_iteration=best)
+    if refit:
+        model = _booster(best, seed, threads, options).fit(*oversampled(train.joined(validation), smote, seed),
+                                                           callbacks=[_bar(best)])
+    return Fitted(model, {"rounds": best} | scores(proba, validation), history, proba)
 
 # %% ../../nbs/models/boosting.ipynb #469c3639
 def bin_parts(
@@ -140,7 +148,7 @@ def _binning(max_bin: int) -> dict[str, Any]:
 REPORT_EVERY = 10  # rounds
 PATIENCE = 20      # rounds
 
-
+# %% ../../nbs/models/boosting.ipynb #13a45705
 def validation_loss(
     trial: "optuna.Trial",  # its parameters are options of LightGBM
     folder: str | Path,   # of `bin_parts`
@@ -152,7 +160,8 @@ def validation_loss(
 ) -> float:  # the lowest of any round, nats
     "Objective of a search over LightGBM's parameters, to be minimised; `TrialPruned` where the trial is stopped early."
     from optuna import TrialPruned
-    train, validation = (lgb.Dataset(str(Path(folder) / f"{name}.bin"), params=_binning(max_bin)) for name in ("train", "validation"))
+    train, validation = (lgb.Dataset(str(Path(folder) / f"{name}.bin"), params=_binning(max_bin))
+                         for name in ("train", "validation"))
     losses: list[float] = []
 
     def report(env):
@@ -161,7 +170,8 @@ def validation_loss(
         trial.report(losses[-1], len(losses))
         if trial.should_prune(): raise TrialPruned
 
-    settings = {"objective": "multiclass", "num_class": classes, "metric": "multi_logloss", "seed": seed, "num_threads": 1, **REPEATABLE}
+    settings = {"objective": "multiclass", "num_class": classes, "metric": "multi_logloss", "seed": seed,
+                "num_threads": 1, **REPEATABLE}
     lgb.train(settings | options | six_digits(trial.params), train, rounds, valid_sets=[validation],
               callbacks=[report, lgb.early_stopping(PATIENCE, verbose=False)])
     return min(losses)
@@ -203,4 +213,5 @@ def numbered(
     "The same options with numbers of classes; `InputError` for an unknown name."
     if unknown := [name for name in options.get("smote") or [] if name not in classes]:
         raise InputError(f"smote: {unknown[0]!r} is no class; expected some of {', '.join(classes)}")
-    return {**options, **({"smote": [list(classes).index(name) for name in options["smote"]]} if options.get("smote") else {})}
+    return {**options,
+            **({"smote": [list(classes).index(name) for name in options["smote"]]} if options.get("smote") else {})}

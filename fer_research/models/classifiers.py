@@ -32,7 +32,7 @@ def _fit_as_it_is(make, train: Part, validation: Part, **about: float) -> Fitted
     chosen = scores(proba, validation)
     return Fitted(make().fit(*train.joined(validation)), chosen, pd.DataFrame([about | chosen]), proba)
 
-
+# %% ../../nbs/models/classifiers.ipynb #946be7d0
 def fit_majority(
     train: Part,       # to learn from
     validation: Part,  # held out first; may be empty
@@ -49,8 +49,10 @@ def fit_neighbours(
     neighbours: int = 15,  # how many vote
 ) -> Fitted:
     "The vote of the nearest training items, by Euclidean distance."
-    if neighbours > len(train.y): raise InputError(f"neighbours={neighbours}: there are only {len(train.y)} training items")
-    return _fit_as_it_is(lambda: KNeighborsClassifier(neighbours, algorithm="brute"), train, validation, neighbours=neighbours)
+    if neighbours > len(train.y):
+        raise InputError(f"neighbours={neighbours}: there are only {len(train.y)} training items")
+    return _fit_as_it_is(lambda: KNeighborsClassifier(neighbours, algorithm="brute"), train, validation,
+                         neighbours=neighbours)
 
 
 def fit_lda(
@@ -69,7 +71,7 @@ def fit_logistic(
     seed: int,                   # not used: the solver is deterministic
     penalties: Sequence[float] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0),  # values of C, inverse strength of the L2 penalty
 ) -> Fitted:
-    "Multinomial logistic regression, on standardised features unless they are sparse; C by validation accuracy, the smaller at a tie."
+    "On standardised features unless they are sparse; C by validation accuracy, the smaller at a tie."
     _something_to_choose_on(penalties, validation)
     scaler = [] if sparse.issparse(train.X) else [StandardScaler()]
     make = lambda C: make_pipeline(*scaler, LogisticRegression(C=C, max_iter=2000))
@@ -81,7 +83,17 @@ def fit_logistic(
 
 def _something_to_choose_on(penalties: Sequence[float], validation: Part) -> None:
     "`InputError` for a choice without a validation part."
-    if len(penalties) > 1 and not len(validation.y): raise InputError(f"penalties={list(penalties)}: choosing among them needs a validation part")
+    if len(penalties) > 1 and not len(validation.y):
+        raise InputError(f"penalties={list(penalties)}: choosing among them needs a validation part")
+
+# %% ../../nbs/models/classifiers.ipynb #bd5d1422
+def _trained(train: Part, hidden: int, alpha: float, epochs: int, seed: int):
+    "The network after each epoch, always the same object."
+    scaler = StandardScaler().fit(train.X)
+    network = MLPClassifier(hidden, alpha=alpha, batch_size=min(128, len(train.y)), random_state=seed)
+    for _ in range(epochs):
+        network.partial_fit(scaler.transform(train.X), train.y, classes=range(train.y.max() + 1))
+        yield make_pipeline(scaler, network)
 
 # %% ../../nbs/models/classifiers.ipynb #26088c01
 @threadpool_limits.wrap(limits=1)
@@ -109,14 +121,6 @@ def fit_mlp(
     *_, model = _trained(train.joined(validation), hidden, best["alpha"], best["epoch"], seed)
     return Fitted(model, best if tried else {}, pd.DataFrame(tried or [best]), probas.get(best["alpha"]))
 
-
-def _trained(train: Part, hidden: int, alpha: float, epochs: int, seed: int):
-    "The network after each epoch, always the same object."
-    scaler = StandardScaler().fit(train.X)
-    network = MLPClassifier(hidden, alpha=alpha, batch_size=min(128, len(train.y)), random_state=seed)
-    for _ in range(epochs):
-        network.partial_fit(scaler.transform(train.X), train.y, classes=range(train.y.max() + 1))
-        yield make_pipeline(scaler, network)
-
 # %% ../../nbs/models/classifiers.ipynb #eea59fda
-SIMPLE = {"majority": fit_majority, "neighbours": fit_neighbours, "logistic": fit_logistic, "lda": fit_lda, "mlp": fit_mlp}
+SIMPLE = {"majority": fit_majority, "neighbours": fit_neighbours, "logistic": fit_logistic, "lda": fit_lda,
+          "mlp": fit_mlp}

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COLOURS', 'KERNEL', 'NETWORKS', 'GreyBlurred', 'grey_blurred', 'build', 'moved', 'batches', 'fit', 'one_thread',
-           'fit_or_load', 'take_weights', 'whole']
+           'take_weights', 'fit_or_load', 'whole']
 
 # %% ../../nbs/models/cnn.ipynb #d78c236f
 import os
@@ -37,10 +37,12 @@ class GreyBlurred(layers.Layer):
         pixels: tf.Tensor,  # (n, side, side, 3) uint8
     ) -> tf.Tensor:  # (n, side, side, 1) float32
         "Grey, scaled, blurred."
-        grey = tf.bitwise.right_shift(tf.reduce_sum(tf.cast(pixels, tf.int32) * tf.constant(COLOURS), axis=-1, keepdims=True) + 2**14, 15)
+        grey = tf.bitwise.right_shift(tf.reduce_sum(tf.cast(pixels, tf.int32) * tf.constant(COLOURS), axis=-1,
+                                                    keepdims=True) + 2**14, 15)
         padded = tf.pad(tf.cast(grey, tf.float32) / 255, [[0, 0], [2, 2], [2, 2], [0, 0]], "REFLECT")
         kernel = tf.constant(KERNEL, tf.float32) / sum(KERNEL)
-        return tf.nn.conv2d(tf.nn.conv2d(padded, kernel[:, None, None, None], 1, "VALID"), kernel[None, :, None, None], 1, "VALID")
+        return tf.nn.conv2d(tf.nn.conv2d(padded, kernel[:, None, None, None], 1, "VALID"), kernel[None, :, None, None],
+                            1, "VALID")
 
 # %% ../../nbs/models/cnn.ipynb #7a410cad
 def grey_blurred(
@@ -54,8 +56,8 @@ def grey_blurred(
 # %% ../../nbs/models/cnn.ipynb #8f7a674b
 def _conv(filters: int, side: int, normalised: bool) -> list[layers.Layer]:
     "Convolution, perhaps normalisation, pooling and dropout."
-    return [layers.Conv2D(filters, side, padding="same", activation="relu"), *([layers.BatchNormalization()] if normalised else []),
-            layers.MaxPooling2D(2), layers.Dropout(0.25)]
+    return [layers.Conv2D(filters, side, padding="same", activation="relu"),
+            *([layers.BatchNormalization()] if normalised else []), layers.MaxPooling2D(2), layers.Dropout(0.25)]
 
 
 def _dense(units: int, dropout: float) -> list[layers.Layer]:
@@ -71,7 +73,7 @@ NETWORKS = {
     "linear": lambda: [layers.Flatten()],
 }
 
-
+# %% ../../nbs/models/cnn.ipynb #93fdbab3
 def build(
     name: str,       # a key of `NETWORKS`
     seed: int,       # of the first weights and of dropout
@@ -82,8 +84,10 @@ def build(
     "A network of the source, compiled as it was; `InputError` for an unknown name."
     if name not in NETWORKS: raise InputError(f"{name}: no such network; there are {', '.join(NETWORKS)}")
     keras.utils.set_random_seed(seed)
-    network = keras.Sequential([keras.Input((side, side, channels)), *NETWORKS[name](), layers.Dense(classes, activation="softmax")])
-    network.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False, steps_per_execution=16)
+    network = keras.Sequential([keras.Input((side, side, channels)), *NETWORKS[name](),
+                                layers.Dense(classes, activation="softmax")])
+    network.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy", metrics=["accuracy"],
+                    jit_compile=False, steps_per_execution=16)
     return network
 
 # %% ../../nbs/models/cnn.ipynb #da21011e
@@ -106,8 +110,8 @@ def moved(
         sign = tf.where(tf.random.stateless_uniform((n,), tf.cast(seed, tf.int64) + 1) < 0.5, -1.0, 1.0)
         a, b, x = sign * a, sign * b, middle + sign * (x - middle)
     maps = tf.stack([a, b, x, c, d, y, tf.zeros(n), tf.zeros(n)], axis=1)
-    return tf.raw_ops.ImageProjectiveTransformV3(images=images, transforms=maps, output_shape=tf.shape(images)[1:3], interpolation="BILINEAR",
-                                                 fill_mode="NEAREST", fill_value=0.0)
+    return tf.raw_ops.ImageProjectiveTransformV3(images=images, transforms=maps, output_shape=tf.shape(images)[1:3],
+                                                 interpolation="BILINEAR", fill_mode="NEAREST", fill_value=0.0)
 
 # %% ../../nbs/models/cnn.ipynb #dfc23ec7
 def batches(
@@ -127,7 +131,7 @@ def batches(
         return moved(some, pair) if augmented else some, tf.gather(y, rows)
     return tf.data.Dataset.zip(rows, seeds).map(gathered, tf.data.AUTOTUNE).prefetch(4)
 
-
+# %% ../../nbs/models/cnn.ipynb #e246d008
 def fit(
     network: keras.Model,  # of `build`; changed
     train: Part,           # X: (n, side, side, channels) float32
@@ -137,7 +141,7 @@ def fit(
     batch: int = 32,         # pictures
     augmented: bool = True,  # whether pictures move
     weighted: bool = False,  # whether a picture of a rare class counts for more, so that all classes count alike
-) -> pd.DataFrame:  # a row an epoch: epoch, and loss (nats) and accuracy of the training part while learning (train_) and of the validation part (val_)
+) -> pd.DataFrame:  # a row an epoch: epoch, loss (nats) and accuracy of both parts: train_ (while learning), val_
     "Train as the source did."
     counts = np.bincount(train.y)
     weights = dict(enumerate(len(train.y) / len(counts) / counts)) if weighted else None
@@ -152,6 +156,14 @@ def one_thread() -> None:
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
+def take_weights(
+    folder: str | Path,    # of `fit_or_load`
+    network: keras.Model,  # of `build`; changed
+) -> None:
+    "Give a network the weights that are stored."
+    assign(network.variables, load_variables(Path(folder) / "weights.safetensors")[0])
+
+# %% ../../nbs/models/cnn.ipynb #66a298f4
 def fit_or_load(
     folder: str | Path,    # where weights and history are stored; the caller's to remove
     network: keras.Model,  # of `build`; changed
@@ -169,15 +181,7 @@ def fit_or_load(
         write_csv(history, found)
     return pd.read_csv(history)
 
-
-def take_weights(
-    folder: str | Path,    # of `fit_or_load`
-    network: keras.Model,  # of `build`; changed
-) -> None:
-    "Give a network the weights that are stored."
-    assign(network.variables, load_variables(Path(folder) / "weights.safetensors")[0])
-
-
+# %% ../../nbs/models/cnn.ipynb #af011e81
 def whole(
     network: keras.Model,  # of `build`
     side: int = 28,        # of a picture, pixels

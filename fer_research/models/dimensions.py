@@ -30,13 +30,15 @@ def load_trees(
 ) -> lgb.Booster:
     "Boosted trees; `InputError` for another classifier."
     model = load_classifier(folder)
-    if not isinstance(model, LoadedBooster): raise InputError(f"{folder}: the classifier is a {type(model).__name__}; expected boosted trees (classifier.txt)")
+    if not isinstance(model, LoadedBooster):
+        raise InputError(f"{folder}: the classifier is a {type(model).__name__}; expected boosted trees "
+                         "(classifier.txt)")
     return model.booster_
 
 
 def tree_importance(
     booster: lgb.Booster,  # fitted
-) -> pd.DataFrame:  # a row a dimension, in their order: `dimension` (from 0), `splits` (count), `gain` (sum over splits)
+) -> pd.DataFrame:  # a row a dimension: `dimension` (from 0), `splits` (count), `gain` (sum over splits)
     "How often each dimension is split on, and what the splits gain."
     splits, gain = (booster.feature_importance(kind) for kind in ("split", "gain"))
     return pd.DataFrame({"dimension": np.arange(len(splits)), "splits": splits, "gain": gain})
@@ -49,7 +51,8 @@ def ranked(
     return importance.sort_values(["splits", "gain"], ascending=False, kind="stable")["dimension"].to_numpy()
 
 # %% ../../nbs/models/dimensions.ipynb #c4aa47ab
-KEPT = ("learning_rate", "num_leaves", "min_data_in_leaf", "lambda_l1", "lambda_l2", "feature_fraction", "bagging_fraction", "bagging_freq")
+KEPT = ("learning_rate", "num_leaves", "min_data_in_leaf", "lambda_l1", "lambda_l2", "feature_fraction",
+        "bagging_fraction", "bagging_freq")
 
 
 def balanced(
@@ -66,9 +69,11 @@ def quick_options(
     bins: int = 15,        # of each dimension, at most; time is nearly proportional to them where items are few
 ) -> dict[str, Any]:  # for `LGBMClassifier`
     "The settings of a fitted model for a quicker fit of the same kind, reproducible to the byte."
-    settings = lgb.Booster(model_str=booster.model_to_string()).params  # of a model just fitted, `params` has only what was set
+    # of a model just fitted, `params` has only what was set
+    settings = lgb.Booster(model_str=booster.model_to_string()).params
     smaller = {"n_estimators": min(rounds, booster.current_iteration()), "max_bin": min(bins, settings["max_bin"])}
-    return {name: settings[name] for name in KEPT} | smaller | {"class_weight": "balanced" if balanced(booster) else None, "n_jobs": 1} | REPEATABLE
+    return ({name: settings[name] for name in KEPT} | smaller
+            | {"class_weight": "balanced" if balanced(booster) else None, "n_jobs": 1} | REPEATABLE)
 
 # %% ../../nbs/models/dimensions.ipynb #ac990f95
 def resampled(
@@ -79,7 +84,7 @@ def resampled(
     rows = np.random.default_rng(seed).integers(len(part.y), size=len(part.y))
     return Part(part.X[rows], part.y[rows])
 
-
+# %% ../../nbs/models/dimensions.ipynb #f493d052
 def fit_quick(
     task: tuple[Part, dict[str, Any], int],  # to learn from; settings of LightGBM; seed of what they leave to chance
 ) -> lgb.LGBMClassifier:
@@ -87,28 +92,31 @@ def fit_quick(
     part, options, seed = task
     return lgb.LGBMClassifier(**options, random_state=seed).fit(*part)
 
-
+# %% ../../nbs/models/dimensions.ipynb #23c27b17
 def refitted(
     train: Part,              # to learn from
     options: dict[str, Any],  # of `quick_options`
     seeds: Sequence[int],     # of the samples drawn from it
 ) -> list[lgb.LGBMClassifier]:  # fitted to the part itself, then to a sample for each seed
-    "The model again, and on resampled items: where nothing is left to chance, another seed alone would give the same trees."
-    tasks = [(train, options, seeds[0] if len(seeds) else 0), *((resampled(train, seed), options, seed) for seed in seeds)]
+    "The model again, and on resampled items: another seed alone may give the same trees."
+    tasks = [(train, options, seeds[0] if len(seeds) else 0),
+             *((resampled(train, seed), options, seed) for seed in seeds)]
     return parallel_map(fit_quick, tasks, desc="refitting", unit="fit")
 
 # %% ../../nbs/models/dimensions.ipynb #e0dd5ac5
 def stability(
     models: Sequence[lgb.LGBMClassifier],  # of `refitted`
-) -> pd.DataFrame:  # a row a model: `fit`, `top`, `top_share` (of its splits), `top_by_gain`, `rank_of_first`, `rank_correlation`, `rank_correlation_gain`
+) -> pd.DataFrame:  # fit, top, top_share (of splits), top_by_gain, rank_of_first, rank_correlation(_gain)
     "Every model's most important dimension, and its agreement with the first model."
     tables = [tree_importance(model.booster_) for model in models]
-    alike = lambda column, table: float(np.nan_to_num(tables[0][column].corr(table[column], method="spearman")))  # 0 where trees have no splits
-    return pd.DataFrame([{
-        "fit": f"sample {number}" if number else "training part", "top": ranked(table)[0],
-        "top_share": table["splits"].max() / max(table["splits"].sum(), 1), "top_by_gain": table["gain"].idxmax(),
-        "rank_of_first": int(np.flatnonzero(ranked(table) == ranked(tables[0])[0])[0]) + 1,
-        "rank_correlation": alike("splits", table), "rank_correlation_gain": alike("gain", table)} for number, table in enumerate(tables)])
+    # 0 where trees have no splits
+    alike = lambda column, table: float(np.nan_to_num(tables[0][column].corr(table[column], method="spearman")))
+    return pd.DataFrame([{"fit": f"sample {number}" if number else "training part", "top": ranked(table)[0],
+                          "top_share": table["splits"].max() / max(table["splits"].sum(), 1),
+                          "top_by_gain": table["gain"].idxmax(),
+                          "rank_of_first": int(np.flatnonzero(ranked(table) == ranked(tables[0])[0])[0]) + 1,
+                          "rank_correlation": alike("splits", table), "rank_correlation_gain": alike("gain", table)}
+                         for number, table in enumerate(tables)])
 
 # %% ../../nbs/models/dimensions.ipynb #52f6f508
 def _by_item(model: lgb.LGBMClassifier, part: Part) -> np.ndarray:
@@ -130,33 +138,36 @@ def _shuffled(task: tuple[lgb.LGBMClassifier, Part, Sequence[int], int, int]) ->
         tiled.X[:, dimension] = np.tile(column, repeats)
     return changes
 
-
+# %% ../../nbs/models/dimensions.ipynb #c5901627
 def permutation_importance(
     model: lgb.LGBMClassifier,  # fitted
     part: Part,                 # held out
     repeats: int = 3,           # times each dimension is shuffled
     seed: int = 42,             # of the shuffling
-) -> pd.DataFrame:  # a row a dimension: `dimension`, `accuracy_lost` (fraction), `loss_gained` (nats), means over repeats, each with `_sd`
+) -> pd.DataFrame:  # dimension; means over repeats and their _sd: accuracy_lost (fraction), loss_gained (nats)
     "How much worse a model does on held-out items when one dimension is shuffled."
     used = np.flatnonzero(model.booster_.feature_importance("split"))
     chunks = np.array_split(used, max(1, min(len(used) // 8, 50)))
-    changes = parallel_map(_shuffled, [(model, part, chunk, repeats, seed) for chunk in chunks], desc="shuffling", unit="chunk")
+    changes = parallel_map(_shuffled, [(model, part, chunk, repeats, seed) for chunk in chunks], desc="shuffling",
+                           unit="chunk")
     worse = np.zeros((2, model.booster_.num_feature(), repeats))
     worse[:, used] = np.concatenate([np.reshape(chunk, (-1, 2, repeats)) for chunk in changes]).swapaxes(0, 1)
     lost, gained = -worse[0] + 0.0, worse[1]  # without -0
-    return pd.DataFrame({"dimension": np.arange(len(lost)), "accuracy_lost": lost.mean(1), "accuracy_lost_sd": lost.std(1),
-                         "loss_gained": gained.mean(1), "loss_gained_sd": gained.std(1)})
+    return pd.DataFrame({"dimension": np.arange(len(lost)), "accuracy_lost": lost.mean(1),
+                         "accuracy_lost_sd": lost.std(1), "loss_gained": gained.mean(1),
+                         "loss_gained_sd": gained.std(1)})
 
 # %% ../../nbs/models/dimensions.ipynb #f155c5ea
 def choices_of(
     ranking: np.ndarray,     # (d,) dimensions, the most important first
     counts: Sequence[int],   # how many to take, 1 .. d
     seed: int = 42,          # of the draw
-) -> dict[tuple[str, int], np.ndarray]:  # ("first" or "random", count) -> dimensions, ascending; all of them are under "first" alone
+) -> dict[tuple[str, int], np.ndarray]:  # ("first" or "random", count) -> dimensions, ascending; all: "first" alone
     "The first dimensions of a ranking, and as many drawn at random; counts beyond d are left out."
     drawn = np.random.default_rng(seed).permutation(len(ranking))
     counts = sorted({count for count in counts if count <= len(ranking)})
-    sets = {(name, count): np.sort(order[:count]) for count in counts for name, order in (("first", ranking), ("random", drawn))}
+    sets = {(name, count): np.sort(order[:count]) for count in counts
+            for name, order in (("first", ranking), ("random", drawn))}
     return {key: dimensions for key, dimensions in sets.items() if key != ("random", len(ranking))}
 
 # %% ../../nbs/models/dimensions.ipynb #82ac9555
@@ -164,9 +175,10 @@ LOGISTIC = {"C": 0.01, "max_iter": 500}  # a strong penalty, on standardised dim
 
 
 def _right(task: tuple[Part, Part, dict[str, Any] | None, int]) -> np.ndarray:
-    "Whether a model of the first part is right on each item of the second; logistic regression where there are no options. For `parallel_map`."
+    "Whether a model of the first part is right on each item of the second; without options logistic regression."
     train, validation, options, seed = task
-    model = make_pipeline(StandardScaler(), LogisticRegression(**LOGISTIC)) if options is None else lgb.LGBMClassifier(**options, random_state=seed)
+    model = (make_pipeline(StandardScaler(), LogisticRegression(**LOGISTIC)) if options is None
+             else lgb.LGBMClassifier(**options, random_state=seed))
     return model.fit(*train).predict(validation.X) == validation.y
 
 
@@ -178,7 +190,10 @@ def right_with(
     seed: int = 42,                          # of what LightGBM leaves to chance
 ) -> dict[Hashable, np.ndarray]:  # name -> (n,) whether the answer is right
     "Answers of a model a choice of dimensions."
-    cut = lambda name: (Part(train.X[:, choices[name]], train.y), Part(validation.X[:, choices[name]], validation.y), options, seed)
-    largest = sorted(choices, key=lambda name: -len(choices[name]))  # first, so that none of them is left alone at the end
-    found = dict(zip(largest, parallel_map(_right, map(cut, largest), desc="fewer dimensions", unit="fit"), strict=True))
+    cut = lambda name: (Part(train.X[:, choices[name]], train.y), Part(validation.X[:, choices[name]], validation.y),
+                        options, seed)
+    # first, so that none of them is left alone at the end
+    largest = sorted(choices, key=lambda name: -len(choices[name]))
+    found = dict(zip(largest, parallel_map(_right, map(cut, largest), desc="fewer dimensions", unit="fit"),
+                     strict=True))
     return {name: found[name] for name in choices}

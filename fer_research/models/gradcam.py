@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 # %% ../../nbs/models/gradcam.ipynb #f8b09d48
 def grad_cam(
-    network: nn.Sequential,  # (n, 1, side, side) in 0 .. 1 -> scores, with an average over places in it; in evaluation mode
+    network: nn.Sequential,  # (n, 1, side, side) in 0 .. 1 -> scores, by an average over places; in evaluation mode
     pictures: np.ndarray,    # (n, side, side) uint8
-) -> tuple[np.ndarray, np.ndarray]:  # (n, side, side) float32, the most of each picture is 1 unless all is 0; (n,) the class it is for, the network's answer
+) -> tuple[np.ndarray, np.ndarray]:  # (n, side, side) float32, at most 1, or all 0; (n,) the network's answer
     "Where a network finds what it says."
     at = next(number for number, layer in enumerate(network) if isinstance(layer, nn.AdaptiveAvgPool2d))
     body, head = nn.Sequential(*[*network][:at]), nn.Sequential(*[*network][at:])
@@ -33,5 +33,6 @@ def overlaid(
     heat: np.ndarray,      # (n, side, side) in 0 .. 1
 ) -> np.ndarray:  # (n, side, side, 3) uint8
     "Heat over pictures."
-    colours = np.stack([cv2.applyColorMap((255 * one).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1] for one in heat])
+    colours = np.stack([cv2.applyColorMap((255 * one).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+                        for one in heat])
     return (0.5 * pictures[..., None] + 0.5 * colours).astype(np.uint8)

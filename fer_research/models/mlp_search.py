@@ -68,8 +68,10 @@ def one_at_a_time(
     def row(task: tuple[str, Mapping]) -> dict:
         table, settings = task
         history = perceptron(engine, {**options, **settings}, seed).fit(*train, validation=held).history_
-        return {"table": table, "options": json.dumps(settings), **history.loc[history["val_loss"].idxmin(), ["epoch", "val_loss", "val_accuracy"]].to_dict()}
-    rows = parallel_map(row, [(table, settings) for table, all in varied.items() for settings in all], desc="varying", unit="fit")
+        return {"table": table, "options": json.dumps(settings),
+                **history.loc[history["val_loss"].idxmin(), ["epoch", "val_loss", "val_accuracy"]].to_dict()}
+    rows = parallel_map(row, [(table, settings) for table, all in varied.items() for settings in all], desc="varying",
+                        unit="fit")
     return pd.DataFrame(rows).astype({"epoch": int})
 
 
@@ -81,7 +83,8 @@ def put_together(
     return {name: value for settings in best["options"] for name, value in json.loads(settings).items()}
 
 # %% ../../nbs/models/mlp_search.ipynb #36671736
-SPACES: dict[str, dict[str, BaseDistribution]] = {"architecture": {"depth": IntDistribution(1, 3), "width": IntDistribution(64, 1024, log=True)}}
+SPACES: dict[str, dict[str, BaseDistribution]] = {
+    "architecture": {"depth": IntDistribution(1, 3), "width": IntDistribution(64, 1024, log=True)}}
 SPACES["joint"] = SPACES["architecture"] | {
     "optimiser": CategoricalDistribution(("sgd", "adam")),
     "schedule": CategoricalDistribution(("constant", "linear", "exponential")),
@@ -98,7 +101,7 @@ def as_options(
     rest = {name: value for name, value in found.items() if name not in ("depth", "width")}
     return {"hidden": [found["width"]] * found["depth"], **rest}
 
-
+# %% ../../nbs/models/mlp_search.ipynb #a2e38855
 def validation_loss(
     trial: Trial,      # whose parameters are tried
     engine: str,       # one of `ENGINES`
@@ -111,5 +114,6 @@ def validation_loss(
     def report(row: dict) -> None:
         trial.report(row["val_loss"], row["epoch"])
         if trial.should_prune(): raise optuna.TrialPruned
-    with threadpool_limits(1): model = perceptron(engine, {**options, **as_options(trial.params)}, seed).fit(*train, validation=held, report=report)
+    model = perceptron(engine, {**options, **as_options(trial.params)}, seed)
+    with threadpool_limits(1): model.fit(*train, validation=held, report=report)
     return float(model.history_["val_loss"].min())

@@ -29,7 +29,7 @@ class Moments:
     xy: np.ndarray        # (p, k) centred inputs times outputs
 
     @cached_property
-    def spectrum(self) -> tuple[np.ndarray, np.ndarray]:  # (r,) eigenvalues of `xx` that are not 0; (p, r) their vectors
+    def spectrum(self) -> tuple[np.ndarray, np.ndarray]:  # (r,) eigenvalues of `xx` other than 0; (p, r) their vectors
         "The decomposition that several readouts can share."
         values, vectors = eigh(self.xx, driver="evd")
         some = values > len(values) * np.finfo(float).eps * values[-1]
@@ -40,11 +40,12 @@ class Moments:
         n, weight = self.n + other.n, self.n * other.n / (self.n + other.n)
         x, y = other.mean_x - self.mean_x, other.mean_y - self.mean_y
         means = (self.n * a + other.n * b for a, b in ((self.mean_x, other.mean_x), (self.mean_y, other.mean_y)))
-        return Moments(n, *(total / n for total in means), self.xx + other.xx + weight * np.outer(x, x), self.xy + other.xy + weight * np.outer(x, y))
+        return Moments(n, *(total / n for total in means), self.xx + other.xx + weight * np.outer(x, x),
+                       self.xy + other.xy + weight * np.outer(x, y))
 
-
+# %% ../../nbs/models/readout.ipynb #2d16231a
 def moments(
-    pieces: Iterable[tuple[np.ndarray, np.ndarray]],  # (m, p) inputs, float32 or float64, and (m, k) outputs of some items each
+    pieces: Iterable[tuple[np.ndarray, np.ndarray]],  # (m, p) inputs, float32 or float64, and (m, k) outputs
 ) -> Moments:
     "Sum over all pieces, in double precision; `InputError` where there is no item."
     n, shift = 0, None
@@ -79,7 +80,7 @@ def _through_means(sums: Moments, coef: np.ndarray) -> Readout:
     "The readout whose scores have the mean of the outputs."
     return Readout(coef, sums.mean_y - sums.mean_x @ coef)
 
-
+# %% ../../nbs/models/readout.ipynb #92753af6
 def ridge(
     sums: Moments,  # of the training items
     alpha: float,   # strength of the L2 penalty, as in scikit-learn's `Ridge`; 0 or more
@@ -107,18 +108,19 @@ class Path(NamedTuple):
         "The number of the alpha with the lowest error."
         return int(self.errors.argmin())
 
-
+# %% ../../nbs/models/readout.ipynb #d3760061
 def ridge_path(
     pieces: Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]],  # gives the pieces of `moments`, twice
     alphas: Sequence[float],  # strengths of the L2 penalty, above 0
 ) -> Path:
-    "Ridge for each alpha, with the exact error of leaving each item out (Allen 1974; Golub, Heath and Wahba 1979, equation 1.4)."
+    "Ridge for each alpha, with exact leave-one-out errors (Allen 1974; Golub, Heath and Wahba 1979, equation 1.4)."
     alphas = np.asarray(alphas, float)
-    if not len(alphas) or not (alphas > 0).all(): raise InputError(f"alphas {alphas.tolist()}: expected one at least, all above 0")
+    if not len(alphas) or not (alphas > 0).all():
+        raise InputError(f"alphas {alphas.tolist()}: expected one at least, all above 0")
     sums = moments(pieces())
     values, vectors = sums.spectrum
-    shrunk = 1 / (values[:, None] + alphas)                       # (r, a)
-    inner = (vectors.T @ sums.xy)[:, None] * shrunk[:, :, None]   # (r, a, k) coefficients in the directions of the eigenvectors
+    shrunk = 1 / (values[:, None] + alphas)  # (r, a)
+    inner = (vectors.T @ sums.xy)[:, None] * shrunk[:, :, None]  # (r, a, k) coefficients along eigenvectors
     squares, right = np.zeros(len(alphas)), np.zeros(len(alphas))
     for X, Y in pieces():
         turned = (X - sums.mean_x.astype(X.dtype)) @ vectors.astype(X.dtype)
@@ -136,7 +138,7 @@ def elastic_net(
     alpha: float,     # strength of the penalty, as in scikit-learn's `ElasticNet`; above 0
     l1_ratio: float,  # share of the L1 penalty, in (0, 1]; 1: lasso
 ) -> Readout:
-    "Least squares with a penalty on absolute and squared coefficients (Zou and Hastie 2005, equation 3), an output at a time."
+    "Least squares with a penalty on absolute and squared coefficients (Zou and Hastie 2005, equation 3)."
     values, vectors = sums.spectrum
     roots = np.sqrt(values)
     scale = np.sqrt(len(values) / sums.n)  # their squared errors are a mean over fewer items

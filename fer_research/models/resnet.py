@@ -20,9 +20,10 @@ class Block(nn.Module):
     ):
         super().__init__()
         self.first = nn.Sequential(nn.BatchNorm2d(inputs), nn.ReLU())
-        self.path = nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(),
-                                  nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False))
-        self.around = None if inputs == outputs and stride == 1 else nn.Sequential(nn.AvgPool2d(1, stride), nn.Conv2d(inputs, outputs, 1, bias=False))
+        self.path = nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs),
+                                  nn.ReLU(), nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False))
+        self.around = (None if inputs == outputs and stride == 1
+                       else nn.Sequential(nn.AvgPool2d(1, stride), nn.Conv2d(inputs, outputs, 1, bias=False)))
 
     def forward(
         self,
@@ -32,7 +33,7 @@ class Block(nn.Module):
         ready = self.first(x)
         return self.path(ready) + (x if self.around is None else self.around(ready))
 
-
+# %% ../../nbs/models/resnet.ipynb #0644c193
 class ResNet(nn.Sequential):
     "Stages of residual blocks, the mean over the picture, and a score for each class (He et al. 2016b)."
     def __init__(
@@ -45,7 +46,8 @@ class ResNet(nn.Sequential):
     ):
         widths = [width * 2**stage for stage in range(stages)]
         residual = [Block(before if first else now, now, 2 if first and now > width else 1)
-                  for before, now in zip([width, *widths], widths, strict=False) for first in [True] + [False] * (blocks - 1)]
-        super().__init__(nn.Conv2d(channels, width, 3, padding=1, bias=False), *residual, nn.BatchNorm2d(widths[-1]), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
-                         nn.Flatten(), nn.Linear(widths[-1], classes))
+                    for before, now in zip([width, *widths], widths, strict=False)
+                    for first in [True] + [False] * (blocks - 1)]
+        super().__init__(nn.Conv2d(channels, width, 3, padding=1, bias=False), *residual, nn.BatchNorm2d(widths[-1]),
+                         nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], classes))
         self.to(memory_format=torch.channels_last)  # a quarter faster on processors

@@ -21,7 +21,7 @@ class Fitted(NamedTuple):
     estimator: BaseEstimator   # with `predict_proba`
     chosen: dict[str, float]   # what was chosen on validation, with `val_accuracy` and `val_loss`; empty without one
     history: pd.DataFrame      # one row a round, or a value that was tried
-    val_proba: np.ndarray | None  # (n_val, k) probabilities of the validation part before the last fit; None without one
+    val_proba: np.ndarray | None  # (n_val, k) of the validation part before the last fit; None without one
 
 # %% ../../nbs/models/scores.ipynb #03db89f4
 def part_proba(
@@ -38,4 +38,5 @@ def scores(
 ) -> dict[str, float]:  # val_accuracy (fraction), val_loss (nats); empty for None
     "Accuracy and log loss."
     if proba is None: return {}
-    return {"val_accuracy": float(accuracy_score(part.y, proba.argmax(axis=1))), "val_loss": float(log_loss(part.y, proba, labels=range(proba.shape[1])))}
+    return {"val_accuracy": float(accuracy_score(part.y, proba.argmax(axis=1))),
+            "val_loss": float(log_loss(part.y, proba, labels=range(proba.shape[1])))}

@@ -32,8 +32,8 @@ from .mlp_numpy import NumpyMLP
 STORED: dict[type, tuple[str, ...]] = {
     DummyClassifier: ("_strategy", "n_outputs_", "n_classes_", "classes_", "class_prior_"),
     ELMClassifier: ("weights_", "biases_", "coef_", "intercept_", "temperature_", "classes_"),
-    KNeighborsClassifier: ("_fit_method", "_fit_X", "_y", "_tree", "n_samples_fit_", "outputs_2d_", "effective_metric_", "effective_metric_params_",
-                           "classes_"),
+    KNeighborsClassifier: ("_fit_method", "_fit_X", "_y", "_tree", "n_samples_fit_", "outputs_2d_",
+                           "effective_metric_", "effective_metric_params_", "classes_"),
     LinearDiscriminantAnalysis: ("coef_", "intercept_", "classes_"),
     LogisticRegression: ("coef_", "intercept_", "classes_"),
     NumpyMLP: ("parameters_", "classes_"),
@@ -44,10 +44,12 @@ STORED: dict[type, tuple[str, ...]] = {
 
 def _stored(kind: type) -> tuple[str, ...]:
     "The attributes of a class to keep; an `InputError` for one that is not in the list."
-    if kind not in STORED: raise InputError(f"{kind.__name__}: cannot be stored; {', '.join(k.__name__ for k in STORED)} can (`STORED` in models.storage)")
+    if kind not in STORED:
+        raise InputError(f"{kind.__name__}: cannot be stored; {', '.join(k.__name__ for k in STORED)} can "
+                         "(`STORED` in models.storage)")
     return "n_features_in_", *STORED[kind]
 
-
+# %% ../../nbs/models/storage.ipynb #6493838f
 def save_estimator(
     path: str | Path,          # file to write, `.safetensors`
     estimator: BaseEstimator,  # fitted, or a pipeline of such
@@ -60,9 +62,20 @@ def save_estimator(
         return {"array": name}
 
     steps = [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
-    kept = [{"class": type(s).__name__, "params": s.get_params(), "fitted": {name: getattr(s, name) for name in _stored(type(s))}} for s in steps]
+    kept = [{"class": type(s).__name__, "params": s.get_params(),
+             "fitted": {name: getattr(s, name) for name in _stored(type(s))}} for s in steps]
     header = json.dumps(kept, default=keep)
     with atomic(path) as t: save_file(arrays, t, {"steps": header})
+
+# %% ../../nbs/models/storage.ipynb #1d9e668f
+def _rebuilt(path: str | Path, fitted: dict, params: dict, **about: str) -> BaseEstimator:
+    "One step of a file."
+    kinds = {kind.__name__: kind for kind in STORED}
+    if about["class"] not in kinds:
+        raise InputError(f"{path}: asks for {about['class']}; expected one of {', '.join(kinds)}")
+    step = kinds[about["class"]](**params)
+    for name in _stored(type(step)): setattr(step, name, fitted[name])
+    return step
 
 
 def load_estimator(
@@ -72,20 +85,12 @@ def load_estimator(
     try:
         with safe_open(path, "np") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}
-            kept = json.loads(file.metadata()["steps"], object_hook=lambda d: arrays[d["array"]] if d.keys() == {"array"} else d)
+            kept = json.loads(file.metadata()["steps"],
+                              object_hook=lambda d: arrays[d["array"]] if d.keys() == {"array"} else d)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a stored estimator ({type(error).__name__}: {error})") from None
     steps = [_rebuilt(path, **step) for step in kept]
     return steps[0] if len(steps) == 1 else make_pipeline(*steps)
-
-
-def _rebuilt(path: str | Path, fitted: dict, params: dict, **about: str) -> BaseEstimator:
-    "One step of a file."
-    kinds = {kind.__name__: kind for kind in STORED}
-    if about["class"] not in kinds: raise InputError(f"{path}: asks for {about['class']}; expected one of {', '.join(kinds)}")
-    step = kinds[about["class"]](**params)
-    for name in _stored(type(step)): setattr(step, name, fitted[name])
-    return step
 
 # %% ../../nbs/models/storage.ipynb #7bde8b3f
 class LoadedBooster:
@@ -103,7 +108,7 @@ class LoadedBooster:
         "Probability of each class."
         return self.booster_.predict(X, num_threads=1)
 
-
+# %% ../../nbs/models/storage.ipynb #a5baba2d
 def save_classifier(
     folder: str | Path,        # where the model lives
     estimator: BaseEstimator,  # fitted
@@ -132,7 +137,8 @@ def save_model(
 ) -> None:
     "Write a model of images: `model.json`, which refers to the extractor, and the classifier."
     save_classifier(folder, classifier)
-    write_json(Path(folder) / "model.json", {"kind": "images", "classes": list(map(str, classes)), "extractor": path_from(folder, extractor)})
+    write_json(Path(folder) / "model.json",
+               {"kind": "images", "classes": list(map(str, classes)), "extractor": path_from(folder, extractor)})
 
 # %% ../../nbs/models/storage.ipynb #f903b1cf
 def save_network(
@@ -151,7 +157,8 @@ def save_adjusted(
 ) -> None:
     "Write a model that adjusts another one."
     write_json(Path(folder) / "model.json",
-               {"kind": "adjusted", "classes": list(map(str, classes)), "of": path_from(folder, of), "offsets": list(map(float, offsets))})
+               {"kind": "adjusted", "classes": list(map(str, classes)), "of": path_from(folder, of),
+                "offsets": list(map(float, offsets))})
 
 
 def save_vote(
@@ -162,4 +169,5 @@ def save_vote(
 ) -> None:
     "Write a model that is the weighted mean of others."
     write_json(Path(folder) / "model.json",
-               {"kind": "vote", "classes": list(map(str, classes)), "of": [path_from(folder, other) for other in of], "weights": list(map(float, weights))})
+               {"kind": "vote", "classes": list(map(str, classes)), "of": [path_from(folder, other) for other in of],
+                "weights": list(map(float, weights))})

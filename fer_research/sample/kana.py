@@ -30,16 +30,21 @@ class Hand(NamedTuple):
     files: tuple[str, ...]  # below /usr/share/fonts/truetype
 
 
-HANDS = (
-    Hand("kouzan", "train", "Kouzan Aoyagi", "public domain", "fonts-kouzan-mouhitsu",
-         ("kouzan-mouhitsu/kouzan-mouhitsu.ttf", "kouzan-mouhitsu/kouzan-mouhitsu-gyosho.ttf")),
-    Hand("kouzan_t", "train", "Kouzan Aoyagi", "public domain", "fonts-aoyagi-kouzan-t", ("aoyagi-kouzan-t/AoyagiKouzanT.ttf",)),
-    Hand("soseki", "train", "Kouzan and Soseki Aoyagi", "public domain", "fonts-aoyagi-soseki", ("aoyagi-soseki/aoyagi-soseki.ttf",)),
-    Hand("kiloji", "train", "kironono", "BSD-3-Clause", "fonts-kiloji", ("kiloji/kiloji.ttf", "kiloji/kiloji_b.ttf", "kiloji/kiloji_p.ttf")),
-    Hand("yusei", "validation", "Kumiko Yoshida", "OFL-1.1", "fonts-yusei-magic", ("yusei-magic/YuseiMagic-Regular.ttf",)),
-    Hand("klee", "test", "The Klee Project Authors", "OFL-1.1", "fonts-klee", ("klee/KleeOne-Regular.ttf", "klee/KleeOne-SemiBold.ttf")),
-    Hand("seto", "test", "Nozomi Seto", "OFL-1.1", "fonts-seto", ("seto/setofont.ttf",)),
-)
+HANDS = (Hand("kouzan", "train", "Kouzan Aoyagi", "public domain", "fonts-kouzan-mouhitsu",
+              ("kouzan-mouhitsu/kouzan-mouhitsu.ttf", "kouzan-mouhitsu/kouzan-mouhitsu-gyosho.ttf")),
+         Hand("kouzan_t", "train", "Kouzan Aoyagi", "public domain", "fonts-aoyagi-kouzan-t",
+              ("aoyagi-kouzan-t/AoyagiKouzanT.ttf",)),
+         Hand("soseki", "train", "Kouzan and Soseki Aoyagi", "public domain", "fonts-aoyagi-soseki",
+              ("aoyagi-soseki/aoyagi-soseki.ttf",)),
+         Hand("kiloji", "train", "kironono", "BSD-3-Clause", "fonts-kiloji",
+              ("kiloji/kiloji.ttf", "kiloji/kiloji_b.ttf", "kiloji/kiloji_p.ttf")),
+         Hand("yusei", "validation", "Kumiko Yoshida", "OFL-1.1", "fonts-yusei-magic",
+              ("yusei-magic/YuseiMagic-Regular.ttf",)),
+         Hand("klee", "test", "The Klee Project Authors", "OFL-1.1", "fonts-klee",
+              ("klee/KleeOne-Regular.ttf", "klee/KleeOne-SemiBold.ttf")),
+         Hand("seto", "test", "Nozomi Seto", "OFL-1.1", "fonts-seto", ("seto/setofont.ttf",)))
+
+# %% ../../nbs/sample/kana.ipynb #afff6626
 FOLDER = Path("/usr/share/fonts/truetype")
 SHARES = {"train": 60, "validation": 20, "test": 20}  # images of a class in each part, of a hundred
 
@@ -77,16 +82,17 @@ def glyph(
     square.paste(ink, [(side - length) // 2 for length in ink.size])
     return np.asarray(square, np.float32) / 255
 
-
+# %% ../../nbs/sample/kana.ipynb #8fdab449
 def pen(
     ink: np.ndarray,  # (side, side), 0 .. 1
     width: int,       # pixels wider, or narrower where negative
 ) -> np.ndarray:  # as `ink`
     "The same with another pen."
     if not width: return ink
-    return (cv2.dilate if width > 0 else cv2.erode)(ink, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (abs(width) + 1,) * 2))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (abs(width) + 1,) * 2)
+    return (cv2.dilate if width > 0 else cv2.erode)(ink, kernel)
 
-
+# %% ../../nbs/sample/kana.ipynb #bcd03bb2
 def bend(
     ink: np.ndarray,  # (side, side), 0 .. 1
     rng: np.random.Generator,
@@ -102,20 +108,23 @@ def bend(
     fields = [cv2.GaussianBlur(rng.uniform(-1, 1, (side, side)).astype(np.float32), (0, 0), smooth) for _ in range(2)]
     fields = [field * (strength / np.abs(field).mean()) for field in fields]
     angle, middle = np.deg2rad(rng.uniform(-turn, turn)), side / 2 - 0.5
-    linear = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ np.array([[1, rng.uniform(-slant, slant)], [0, 1]])
+    linear = (np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+              @ np.array([[1, rng.uniform(-slant, slant)], [0, 1]]))
     linear = linear / (1 + rng.uniform(-size, size, 2)[:, None])
     y, x = np.indices((side, side)) - middle
     where = np.einsum("ij,jyx->iyx", linear, np.stack([x, y])) + middle + rng.uniform(-move, move, (2, 1, 1))
-    return cv2.remap(ink, *((axis + field).astype(np.float32) for axis, field in zip(where, fields, strict=True)), cv2.INTER_LINEAR)
+    return cv2.remap(ink, *((axis + field).astype(np.float32) for axis, field in zip(where, fields, strict=True)),
+                     cv2.INTER_LINEAR)
 
-
+# %% ../../nbs/sample/kana.ipynb #6128635d
 def write_character(
     ink: np.ndarray,  # of `glyph`
     rng: np.random.Generator,
 ) -> np.ndarray:  # (28, 28) uint8, bright on dark
     "As somebody may have written it."
     written = bend(pen(ink, int(rng.integers(-1, 4))), rng)
-    small = cv2.resize(cv2.GaussianBlur(written, (0, 0), rng.uniform(0.5, 2.5)), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(cv2.GaussianBlur(written, (0, 0), rng.uniform(0.5, 2.5)), (SIDE, SIDE),
+                       interpolation=cv2.INTER_AREA)
     uneven = 1 - 0.35 * rng.random() * cv2.GaussianBlur(rng.random((SIDE, SIDE)).astype(np.float32), (0, 0), 3)
     light = small * uneven * rng.uniform(0.75, 1.1) + rng.normal(0, rng.uniform(0, 0.05), small.shape)
     return np.clip(255 * light, 0, 255).astype(np.uint8)
@@ -130,14 +139,17 @@ def kana(
     "Draw characters, in random order."
     fonts, rng = fonts or find_fonts(), np.random.default_rng(seed)
     inks = {file: [glyph(character, file) for character in characters] for files in fonts.values() for file in files}
-    by_part = {part: [(hand.name, file) for hand in HANDS if hand.part == part for file in fonts[hand.name]] for part in SHARES}
-    rows = [(label, *by_part[part][number % len(by_part[part])], part)
-            for label in range(len(characters)) for part, share in SHARES.items() for number in range(round(n * share / 100))]
-    table = pd.DataFrame(rows, columns=["label", "hand", "file", "part"]).sample(frac=1, random_state=seed, ignore_index=True)
-    drawn = [write_character(inks[row.file][row.label], rng) for row in progress(list(table.itertuples()), "drawing", unit="image")]
+    by_part = {part: [(hand.name, file) for hand in HANDS if hand.part == part for file in fonts[hand.name]]
+               for part in SHARES}
+    rows = [(label, *by_part[part][number % len(by_part[part])], part) for label in range(len(characters))
+            for part, share in SHARES.items() for number in range(round(n * share / 100))]
+    table = pd.DataFrame(rows, columns=["label", "hand", "file", "part"])
+    table = table.sample(frac=1, random_state=seed, ignore_index=True)
+    drawn = [write_character(inks[row.file][row.label], rng)
+             for row in progress(list(table.itertuples()), "drawing", unit="image")]
     return np.stack(drawn), table.drop(columns="file")
 
-
+# %% ../../nbs/sample/kana.ipynb #8154c9e7
 def write_kana(
     path: str | Path,  # X_images.npy; the other files are written beside it
     n: int = 100,    # images of each class
@@ -149,7 +161,8 @@ def write_kana(
     more, about = kana(-(-unlabelled // len(CHARACTERS)) * 5, seed + 1)
     others = more[about["part"] == "test"][:unlabelled]
     folder = Path(path).parent
-    for name, array in ((Path(path).name, images), ("y_images.npy", table["label"].to_numpy(np.uint8)), ("X_COMP.npy", others)):
+    for name, array in ((Path(path).name, images), ("y_images.npy", table["label"].to_numpy(np.uint8)),
+                        ("X_COMP.npy", others)):
         with atomic(folder / name) as t, t.open("wb") as file: np.save(file, array, allow_pickle=False)
     write_csv(folder / "hands.csv", table[["hand", "part"]])
     return table

@@ -29,20 +29,32 @@ class Sample(NamedTuple):
     number: int      # of images, or of images of each class
     about: Mapping   # title, licence and whatever else belongs into sources.yaml
 
-
-SAMPLES = {
-    "fer6": Sample(write_fer6, "fer6.zip", 1000, {"title": "Drawn faces in the form of FER-6", "licence": "Apache-2.0"}),
-    "fer2013": Sample(write_fer2013, "fer2013.zip", 1000, {"title": "Drawn faces in the form of FER2013", "licence": "Apache-2.0"}),
-    "kana": Sample(write_kana, "X_images.npy", 100, {"title": "Kana drawn from handwriting and brush fonts",
-                   "licence": "Apache-2.0, of fonts with their own licences",
-                   "fonts": [{name: value for name, value in hand._asdict().items() if name != "files"} for hand in HANDS]}),
-    "polymnist": Sample(write_polymnist, "polymnist.zip", 1000, {"title": "Digits of MNIST over crops of five photographs, in the form of PolyMNIST",
-                        "licence": "CC-BY-SA-3.0 of the digits; the photographs have their own",
-                        "photographs": [{name: value for name, value in one._asdict().items() if name != "read"} for one in PHOTOGRAPHS]}),
-    "own_digits": Sample(write_own_digits, ".", 10, {"title": "Drawn digits in the form of pictures that people take of their own", "licence": "Apache-2.0"}),
-}
+# %% ../../nbs/sample/make.ipynb #afee91eb
+def _listed(entries: Sequence[NamedTuple], without: str) -> list[dict]:
+    "Named tuples as dicts, without one of the fields."
+    return [{name: value for name, value in entry._asdict().items() if name != without} for entry in entries]
 
 
+SAMPLES = {"fer6":
+           Sample(write_fer6, "fer6.zip", 1000, {"title": "Drawn faces in the form of FER-6", "licence": "Apache-2.0"}),
+           "fer2013":
+           Sample(write_fer2013, "fer2013.zip", 1000,
+                  {"title": "Drawn faces in the form of FER2013", "licence": "Apache-2.0"}),
+           "kana":
+           Sample(write_kana, "X_images.npy", 100,
+                  {"title": "Kana drawn from handwriting and brush fonts",
+                   "licence": "Apache-2.0, of fonts with their own licences", "fonts": _listed(HANDS, "files")}),
+           "polymnist":
+           Sample(write_polymnist, "polymnist.zip", 1000,
+                  {"title": "Digits of MNIST over crops of five photographs, in the form of PolyMNIST",
+                   "licence": "CC-BY-SA-3.0 of the digits; the photographs have their own",
+                   "photographs": _listed(PHOTOGRAPHS, "read")}),
+           "own_digits":
+           Sample(write_own_digits, ".", 10,
+                  {"title": "Drawn digits in the form of pictures that people take of their own",
+                   "licence": "Apache-2.0"}),}
+
+# %% ../../nbs/sample/make.ipynb #36d1d7f6
 def write_sample(
     data: str | Path,  # the folder `data/`
     names: Sequence[str] = tuple(SAMPLES),  # which sets
@@ -55,5 +67,6 @@ def write_sample(
         sample.write(path, round(share * sample.number), seed)
         images = READERS[name](path)
         counts = class_counts(images.items).sort_values("label").set_index("label")["count"].to_dict()
-        write_source(name, {"origin": "sample", "file": sample.file, **sample.about, "from": sample.write.__module__, "version": VERSION,
-                            "classes": images.classes, "counts": counts, "may_show": True}, data)
+        about = {"origin": "sample", "file": sample.file, **sample.about, "from": sample.write.__module__,
+                 "version": VERSION, "classes": images.classes, "counts": counts, "may_show": True}
+        write_source(name, about, data)
