@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # %% ../nbs/compute.ipynb #c0a1e001
 VARIABLE = "FER_RESEARCH_COMPUTE"  # holds section `compute` of params.yaml as JSON
 LOCAL = {"engine": "local"}    # in processes of their own
-SERIAL = {"engine": "serial"}  # one after the other in this process: of small tasks, whose processes would take longer to start
+SERIAL = {"engine": "serial"}  # in this process: of tasks that take less time than to start another
 
 
 def _asked() -> dict[str, Any]:
