@@ -19,6 +19,17 @@ from ..models.storage import save_model
 from .artifacts import Stage
 from .variant import headline_of, part_predictions, write_variant
 
+# %% ../../nbs/pipeline/baselines.ipynb #6b6e3637
+def _write(stage: Stage, variant: str, classes: list[str], items: pd.DataFrame, parts: dict[str, Part],
+           fitted: Fitted) -> tuple[dict[str, float], str]:
+    "Store a fitted baseline; its metrics and what to say of it."
+    n_train = len(parts["training"].y) + len(parts["validation"].y)
+    test = part_predictions(items, "test", fitted.estimator.predict_proba(parts["test"].X))
+    validation = part_predictions(items, "validation", fitted.val_proba)
+    metrics = write_variant(stage, variant, classes, test, validation, fitted.history, n_train=n_train, **fitted.chosen)
+    save_model(stage.model(variant), classes, stage.model(variant), fitted.estimator)
+    return metrics, headline_of(variant, classes, test, metrics)
+
 # %% ../../nbs/pipeline/baselines.ipynb #7aff35c6
 def write_baselines(
     stage: Stage,         # variants are called majority_KEY, neighbours_KEY and logistic_KEY, with its key
@@ -42,14 +53,3 @@ def write_baselines(
         pixels.save(stage.model(variant))
         lines.append(line)
     return pd.DataFrame(metrics), "\n\n".join(lines)
-
-
-def _write(stage: Stage, variant: str, classes: list[str], items: pd.DataFrame, parts: dict[str, Part],
-           fitted: Fitted) -> tuple[dict[str, float], str]:
-    "Store a fitted baseline; its metrics and what to say of it."
-    n_train = len(parts["training"].y) + len(parts["validation"].y)
-    test = part_predictions(items, "test", fitted.estimator.predict_proba(parts["test"].X))
-    validation = part_predictions(items, "validation", fitted.val_proba)
-    metrics = write_variant(stage, variant, classes, test, validation, fitted.history, n_train=n_train, **fitted.chosen)
-    save_model(stage.model(variant), classes, stage.model(variant), fitted.estimator)
-    return metrics, headline_of(variant, classes, test, metrics)

@@ -35,11 +35,14 @@ class OneLineErrors(TyperGroup):
             raise typer.Exit(2) from None
 
 
-app = typer.Typer(name="fer-research", cls=OneLineErrors, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown",
-                  help="Five published studies of small image classification, reproduced, corrected and beaten.",
-                  epilog="Exit codes: 0, done; 1, done but for some input that is named; 2, cannot be done, the reason in one line.")
+app = typer.Typer(
+    name="fer-research", cls=OneLineErrors, no_args_is_help=True, pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Five published studies of small image classification, reproduced, corrected and beaten.",
+    epilog="Exit codes: 0, done; 1, done but for some input that is named; 2, cannot be done, the reason in one line.")
 data_app = typer.Typer(no_args_is_help=True, help="Check data sets, and put others in their place.")
-weights_app = typer.Typer(no_args_is_help=True, help="Pretrained weights of networks: what is there, and how to get others.")
+weights_app = typer.Typer(no_args_is_help=True,
+                          help="Pretrained weights of networks: what is there, and how to get others.")
 preset_app = typer.Typer(no_args_is_help=True, help="Sets of overrides for params.yaml.")
 app.add_typer(data_app, name="data")
 app.add_typer(preset_app, name="preset")
@@ -52,15 +55,18 @@ def run(
     step: Annotated[str, typer.Argument(help="Section of it in params.yaml, such as fit, or a notebook without one.")],
     key: Annotated[str | None, typer.Argument(help="Entry of that section, such as pca.")] = None,
 ):
-    "Run one stage with the values of params.yaml, as `dvc repro` does, whatever it has run before.\n\nExample: `fer-research run fer_boosting fit pca`"
+    """Run one stage with the values of params.yaml, as `dvc repro` does, whatever it has run before.
+
+    Example: `fer-research run fer_boosting fit pca`"""
     from fer_research.pipeline.params import check_params, read_params
     from fer_research.pipeline.runner import check_stage
     check_stage(study, step, key)
     instructions = check_params(read_params()).compute.instructions
-    command = [sys.executable, "-m", "fer_research.pipeline.stage", study, step, *filter(None, [key]), "--instructions", instructions]
+    command = [sys.executable, "-m", "fer_research.pipeline.stage", study, step, *filter(None, [key]),
+               "--instructions", instructions]
     raise typer.Exit(subprocess.run(command, cwd=repo_root()).returncode)
 
-
+# %% ../../nbs/pipeline/cli.ipynb #d5ee94dd
 @app.command()
 def strip():
     "Write copies of the study notebooks without outputs and with digests of their modules, on which stages depend."
@@ -111,7 +117,7 @@ def _show_comparison(table, title: str) -> None:
     _show(["study", "variant", "protocol", "accuracy (95 %)", "macro F1", "test"], rows, title)
     typer.echo("* best by validation accuracy")
 
-
+# %% ../../nbs/pipeline/cli.ipynb #102755a0
 @app.command()
 def results(
     as_json: Annotated[bool, typer.Option("--json", help="Print its metrics as JSON.")] = False,
@@ -149,40 +155,57 @@ def record(
     typer.echo(keep(name, study, partial=partial).relative_to(repo_root()))
 
 # %% ../../nbs/pipeline/cli.ipynb #55e42bc7
+def _tell_problems(problems: list) -> None:
+    "Name what cannot be used below the figures."
+    for problem in problems[:PROBLEMS_SHOWN]: typer.echo(f"  {problem.file}: {problem.reason}")
+
+
+def _show_census(dataset: str, items, images, figures: dict, problems: list) -> None:
+    "Print what is known of a data set."
+    from fer_research.data.catalogue import find_file
+    from fer_research.data.census import class_counts
+    from fer_research.data.sources import read_sources
+    origin = read_sources().get(dataset, {}).get("origin", "unknown origin")
+    counts = class_counts(items).itertuples(index=False)
+    classes = [[label, count, f"{100 * share:.1f} %"] for label, count, share in counts]
+    _show(["class", "images", "share"], classes, f"{dataset}: {find_file(dataset).name}, {origin}")
+    for key, value in figures.items(): typer.echo(f"  {key.replace('_', ' ')}: {value:.6g}")
+    for note in images.notes: typer.echo(f"  {note}")
+    _tell_problems(problems)
+
+# %% ../../nbs/pipeline/cli.ipynb #15d01079
 @data_app.command()
 def check(
     name: Annotated[str | None, typer.Argument(help="A data set; all that are there by default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ):
-    "Census of the data sets: classes, sizes, unreadable files and duplicates.\n\nExample: `fer-research data check fer6`"
-    from fer_research.data.catalogue import FORMS, READERS, find_file, open_set
-    from fer_research.data.census import census, class_counts
-    from fer_research.data.sources import read_sources
-    found = {}
-    present = [known for known in READERS if any((repo_root() / "data" / known / form).exists() for form in FORMS[known])]
+    """Census of the data sets: classes, sizes, unreadable files and duplicates.
+
+    Example: `fer-research data check fer6`"""
+    from fer_research.data.catalogue import FORMS, READERS, open_set
+    from fer_research.data.census import census
+    data, found = repo_root() / "data", {}
+    present = [known for known in READERS if any((data / known / form).exists() for form in FORMS[known])]
     for dataset in [name] if name else present or list(READERS):
         images = open_set(dataset)
         items, decoded = images.decode()
         problems = [*images.problems, *decoded.problems]
         found[dataset] = census(items, problems)
-        if as_json: continue
-        origin = read_sources().get(dataset, {}).get("origin", "unknown origin")
-        classes = [[label, count, f"{100 * share:.1f} %"] for label, count, share in class_counts(items).itertuples(index=False)]
-        _show(["class", "images", "share"], classes, f"{dataset}: {find_file(dataset).name}, {origin}")
-        for key, value in found[dataset].items(): typer.echo(f"  {key.replace('_', ' ')}: {value:.6g}")
-        for note in images.notes: typer.echo(f"  {note}")
-        for problem in problems[:PROBLEMS_SHOWN]: typer.echo(f"  {problem.file}: {problem.reason}")
+        if not as_json: _show_census(dataset, items, images, found[dataset], problems)
     if as_json: typer.echo(json.dumps(found, indent=2))
 
-
+# %% ../../nbs/pipeline/cli.ipynb #7598d854
 @data_app.command()
 def put(
     name: Annotated[str, typer.Argument(help="The data set whose place it takes, such as fer6.")],
-    file: Annotated[Path, typer.Argument(help="The file as its publisher hands it out; of own_digits, a folder of pictures.")],
-    origin: Annotated[Literal["real", "standin"], typer.Option(help="standin: real pictures in place of a set that cannot be had.")] = "real",
+    file: Annotated[Path, typer.Argument(
+        help="The file as its publisher hands it out; of own_digits, a folder of pictures.")],
+    origin: Annotated[Literal["real", "standin"], typer.Option(
+        help="standin: real pictures in place of a set that cannot be had.")] = "real",
     title: Annotated[str, typer.Option(help="What it is, for sources.yaml.")] = "",
     licence: Annotated[str, typer.Option(help="Its terms, for sources.yaml.")] = "",
-    may_show: Annotated[bool, typer.Option(help="Whether notebooks may draw its pictures. No, where they show people.")] = False,
+    may_show: Annotated[bool, typer.Option(
+        help="Whether notebooks may draw its pictures. No, where they show people.")] = False,
 ):
     """Check a file, put it in place of a data set, and write down where it came from; then `dvc add data`.
 
@@ -191,12 +214,14 @@ def put(
     described = {k: v for k, v in {"title": title, "licence": licence}.items() if v}
     images, decoded = put_in_place(name, file, origin, may_show, **described)
     problems = [*images.problems, *decoded.problems]
-    typer.echo(f"{name}: {len(decoded.table)} images in {len(images.classes)} classes, {len(problems)} entries that cannot be used")
+    typer.echo(f"{name}: {len(decoded.table)} images in {len(images.classes)} classes, "
+               f"{len(problems)} entries that cannot be used")
     for note in images.notes: typer.echo(f"  {note}")
-    for problem in problems[:PROBLEMS_SHOWN]: typer.echo(f"  {problem.file}: {problem.reason}")
-    typer.echo("now: dvc add data && dvc repro    back: git restore data.dvc dvc.lock results; dvc checkout || dvc repro")
+    _tell_problems(problems)
+    typer.echo("now: dvc add data && dvc repro    "
+               "back: git restore data.dvc dvc.lock results; dvc checkout || dvc repro")
 
-
+# %% ../../nbs/pipeline/cli.ipynb #cf1ca30c
 @data_app.command()
 def sample():
     "Draw the embedded sample anew into data/ (for those who change how it is drawn)."
@@ -206,18 +231,22 @@ def sample():
 # %% ../../nbs/pipeline/cli.ipynb #d161750a
 @data_app.command()
 def polymnist(
-    digits: Annotated[Path, typer.Option(help="An .npz with images, (n, 28, 28) uint8 and bright on black, and labels, 0..9; also test_images and test_labels, "
-                                              "or a seventh of each class is held out.")],
+    digits: Annotated[Path, typer.Option(
+        help="An .npz with images, (n, 28, 28) uint8 and bright on black, and labels, 0..9; also test_images and "
+             "test_labels, or a seventh of each class is held out.")],
     out: Annotated[Path, typer.Option(help="The zip to write.")] = Path("polymnist.zip"),
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of everything random: the same digits and seed give the same bytes.")] = 42,
+    seed: Annotated[int, typer.Option(
+        min=0, max=2**32 - 1, help="Of everything random: the same digits and seed give the same bytes.")] = 42,
 ):
-    """Draw PolyMNIST from your own digits: each five times, over crops of five photographs, and groups.csv with the digit of every image.
+    """Draw PolyMNIST from your own digits: each five times, over crops of five photographs, and groups.csv with the
+    digit of every image.
 
     Example: `fer-research data polymnist --digits mnist.npz --out polymnist.zip`"""
     from fer_research.sample.digits import PHOTOGRAPHS, read_digits, write_polymnist
     train, test = read_digits(digits, seed)
     groups = write_polymnist(out, train, test, seed)
-    typer.echo(f"{out}: {len(groups)} images, each of {len(train.labels)} training and {len(test.labels)} test digits in {len(PHOTOGRAPHS)} modalities")
+    typer.echo(f"{out}: {len(groups)} images, each of {len(train.labels)} training and {len(test.labels)} test digits "
+               f"in {len(PHOTOGRAPHS)} modalities")
     typer.echo("over crops of " + "; ".join(f"{p.name} by {p.author} ({p.licence})" for p in PHOTOGRAPHS))
 
 # %% ../../nbs/pipeline/cli.ipynb #63f7eef9
@@ -297,8 +326,7 @@ def predict(
     from fer_research.pipeline.photos import is_picture, look_at
     from fer_research.pipeline.predict import load
     if not study.startswith("fer") and faces is None: faces = False
-    pictures = [path for path in out or [] if is_picture(path)]
-    seen = look_at(load(study, variant), files, faces, every, limit, bool(pictures))
+    seen = look_at(load(study, variant), files, faces, every, limit, any(map(is_picture, out or [])))
     _write_predictions(seen, study, files, out or [])
     if as_json: typer.echo(seen.table.to_json(orient="records", double_precision=6, force_ascii=False))
     elif not out and len(seen.table): _show_predictions(seen.table.dropna(subset="class"))
@@ -344,15 +372,20 @@ def list_weights(
     from fer_research.features.weights import known_weights
     rows = known_weights()
     if as_json: return typer.echo(json.dumps(rows, indent=2))
-    _show(["model", "weights", "where", "SHA-256"], [[row["model"], row["weights"], row["where"], row["sha256"][:12]] for row in rows])
-    typer.echo("others: fer-research weights get MODEL, with the name of any model that timm or keras.applications has pretrained weights of")
+    columns = [[row["model"], row["weights"], row["where"], row["sha256"][:12]] for row in rows]
+    _show(["model", "weights", "where", "SHA-256"], columns)
+    typer.echo("others: fer-research weights get MODEL, with the name of any model that timm or keras.applications has "
+               "pretrained weights of")
 
 
 @weights_app.command("get", no_args_is_help=True)
 def get(
-    model: Annotated[str, typer.Argument(help="A name in timm, such as vit_base_patch16_224, or in keras.applications, such as ResNet50.")],
+    model: Annotated[str, typer.Argument(
+        help="A name in timm, such as vit_base_patch16_224, or in keras.applications, such as ResNet50.")],
 ):
-    "Fetch pretrained weights into weights/ and check their digest.\n\nExample: `fer-research weights get vit_base_patch16_224`"
+    """Fetch pretrained weights into weights/ and check their digest.
+
+    Example: `fer-research weights get vit_base_patch16_224`"""
     from fer_research.features.weights import get_weights, in_keras
 
     def published(name: str):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Share', 'Count', 'Positive', 'Values', 'Protocol', 'SplitKey', 'Place', 'VariantName', 'Strict', 'Made', 'Entry',
-           'Fitted', 'Refers', 'references', 'VariantOf', 'Common', 'Placed', 'Study']
+           'Fitted', 'Refers', 'VariantOf', 'references', 'Common', 'Placed', 'Sections', 'Study']
 
 # %% ../../nbs/pipeline/entries.ipynb #f9e4185a
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ class Entry(Strict):
         "The fitted variants that come of it."
         return []
 
-
+# %% ../../nbs/pipeline/entries.ipynb #ad65c053
 class Fitted(Entry):
     "An entry that fits the variant of its own name, which ends in _published where the protocol is the source's."
     protocol: Protocol = "sound"
@@ -70,29 +70,29 @@ Place = Annotated[str, Refers("place")]          # SECTION/KEY of another entry,
 VariantName = Annotated[str, Refers("variant")]  # a fitted variant
 
 
+class VariantOf(Strict):
+    "A fitted variant and the stage that makes it, so that dvc.yaml can name its files."
+    stage: Place
+    variant: VariantName
+
+# %% ../../nbs/pipeline/entries.ipynb #e21396b6
+def _marks(annotation: Any, metadata: list) -> list:
+    "What is noted at a field, its type, or the type of its items."
+    return [*metadata, *(mark for part in get_args(annotation) for mark in getattr(part, "__metadata__", ()))]
+
+
 def references(
     part: Strict,  # an entry, or a part of one
 ) -> Iterator[tuple[str, str, str]]:  # field, value, what it refers to
     "What an entry refers to, parts of it included."
     for name, field in type(part).model_fields.items():
         value = getattr(part, name)
-        parts = {name: value} | {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
-        for path, inside in parts.items():
-            if isinstance(inside, Strict): yield from ((f"{path}.{inner}", *rest) for inner, *rest in references(inside))
+        inside = {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {}
+        for path, inner in ({name: value} | inside).items():
+            if isinstance(inner, Strict): yield from ((f"{path}.{field}", *rest) for field, *rest in references(inner))
         marks = [mark for mark in _marks(field.annotation, field.metadata) if isinstance(mark, Refers)]
         for single in value if isinstance(value, list) else [value]:
             if marks and single is not None: yield name, single, marks[0].to
-
-
-def _marks(annotation: Any, metadata: list) -> list:
-    "What is noted at a field, its type, or the type of its items."
-    return [*metadata, *(mark for part in get_args(annotation) for mark in getattr(part, "__metadata__", ()))]
-
-
-class VariantOf(Strict):
-    "A fitted variant and the stage that makes it, so that dvc.yaml can name its files."
-    stage: Place
-    variant: VariantName
 
 # %% ../../nbs/pipeline/entries.ipynb #723028e4
 class Common(Strict):
@@ -118,16 +118,17 @@ class Placed(NamedTuple):
         "The step: name of the notebook that runs with it."
         return self.entry.notebook or self.section
 
-
-class Study(Strict):
-    "The section of a study; its sections of entries are fields of the type `dict[str, ...]`."
+# %% ../../nbs/pipeline/entries.ipynb #e6b50317
+class Sections(Strict):
+    "The section of a study, with what stands in it; fields of the type `dict[str, ...]` are its sections of entries."
     common: Common
 
     @classmethod
     def sections(cls) -> dict[str, Any]:  # name -> type of its entries
         "The sections that hold entries."
-        types = {name: field.annotation for name, field in cls.model_fields.items() if get_origin(field.annotation) is dict}
-        return {name: get_args(kind)[1] for name, kind in types.items() if name not in ("split", "smoke_tests")}
+        types = {name: field.annotation for name, field in cls.model_fields.items()}
+        entries = {name: get_args(kind)[1] for name, kind in types.items() if get_origin(kind) is dict}
+        return {name: kind for name, kind in entries.items() if name not in ("split", "smoke_tests")}
 
     @classmethod
     def with_smoke_tests(cls) -> type[Self]:
@@ -138,22 +139,29 @@ class Study(Strict):
 
     def entries(self) -> Iterator[Placed]:
         "All entries, smoke tests last."
-        for section in self.sections():
-            for key, entry in getattr(self, section).items(): yield Placed(section, key, entry)
-        for group, tests in getattr(self, "smoke_tests", {}).items():
+        holders = {None: self} | getattr(self, "smoke_tests", {})
+        for group, holder in holders.items():
             for section in self.sections():
-                for key, entry in getattr(tests, section).items(): yield Placed(section, key, entry, group)
+                for key, entry in getattr(holder, section).items(): yield Placed(section, key, entry, group)
 
     def variants(self) -> dict[str, tuple[Made, Placed]]:
         "The fitted variants by name, in the order of params.yaml."
         return {made.name: (made, placed) for placed in self.entries() for made in placed.entry.variants(placed.key)}
 
+# %% ../../nbs/pipeline/entries.ipynb #886151bc
+def _refuse_twice(names: list[str], what: str) -> None:
+    "`ValueError` for names that are there twice."
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice: raise ValueError(what.format(", ".join(twice)))
+
+# %% ../../nbs/pipeline/entries.ipynb #4b10f707
+class Study(Sections):
+    "The section of a study, checked as a whole."
     @model_validator(mode="after")
     def _check_names(self) -> Self:
-        names = [made.name for placed in self.entries() for made in placed.entry.variants(placed.key)]
-        if twice := {name for name in names if names.count(name) > 1}: raise ValueError(f"two variants are called {', '.join(sorted(twice))}")
-        places = [f"{placed.section}/{placed.key}" for placed in self.entries()]
-        if twice := {place for place in places if places.count(place) > 1}: raise ValueError(f"{', '.join(sorted(twice))} stands twice")
+        made = [made.name for placed in self.entries() for made in placed.entry.variants(placed.key)]
+        _refuse_twice(made, "two variants are called {}")
+        _refuse_twice([f"{placed.section}/{placed.key}" for placed in self.entries()], "{} stands twice")
         return self
 
     @model_validator(mode="after")
@@ -162,7 +170,8 @@ class Study(Strict):
                  "place": [f"{placed.section}/{placed.key}" for placed in self.entries()]}
         for placed in self.entries():
             for field, value, to in references(placed.entry):
-                if value not in known[to]: raise ValueError(f"{placed.path}.{field}: {value!r} is none of {', '.join(known[to])}")
+                if value in known[to]: continue
+                raise ValueError(f"{placed.path}.{field}: {value!r} is none of {', '.join(known[to])}")
             self._check_makers(placed)
         return self
 

@@ -45,7 +45,7 @@ class Cut(Strict):
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.2  # share to choose on, where the publisher has no such part
     test: Annotated[float, Field(gt=0, lt=1)] = 0.2        # share to report on, likewise
 
-
+# %% ../../nbs/pipeline/options.ipynb #427946d0
 class Baselines(Entry):
     "Models that are no networks: variants majority_KEY, neighbours_KEY and logistic_KEY."
     protocol: Protocol = "sound"
@@ -67,7 +67,7 @@ class Networks(Entry):
         "The first, and all."
         return [Made(name, name, "sound") for name in (key, f"{key}_ensemble")]
 
-
+# %% ../../nbs/pipeline/options.ipynb #1ab4c7e0
 class ModelReport(Entry):
     "What is told of the fitted models of a split."
     split: SplitKey
@@ -84,10 +84,12 @@ class ReportedStudy(Study):
         splits = {name: placed.entry.split for name, (_, placed) in self.variants().items()}
         for key, entry in self.report.items():
             for field, name in (*(("models", name) for name in entry.models), ("best", entry.best)):
-                if splits[name] != entry.split: raise ValueError(f"report.{key}.{field}: {name!r} is no variant of the split {entry.split}")
+                if splits[name] == entry.split: continue
+                raise ValueError(f"report.{key}.{field}: {name!r} is no variant of the split {entry.split}")
         return self
 
 
-Recipe = dict[Literal["epochs", "batch", "rate", "cycle", "decay", "smoothing", "mixup", "shift", "turn", "stretch", "slant",
-                      "mirror", "erase", "average", "half"],
-              bool | Annotated[int | float, Field(ge=0)]]  # of `models.recipe.Recipe`; what is not named keeps its default
+# of `models.recipe.Recipe`; what is not named keeps its default
+Recipe = dict[Literal["epochs", "batch", "rate", "cycle", "decay", "smoothing", "mixup", "shift", "turn", "stretch",
+                      "slant", "mirror", "erase", "average", "half"],
+              bool | Annotated[int | float, Field(ge=0)]]

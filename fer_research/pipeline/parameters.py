@@ -26,6 +26,15 @@ def _assignments(source: str) -> dict[str, ast.Assign]:
     "The assignments of a cell by name."
     return {node.targets[0].id: node for node in ast.parse(source).body if isinstance(node, ast.Assign)}
 
+# %% ../../nbs/pipeline/parameters.ipynb #a6134fae
+def _smoke_test_values(params: Mapping, study: str, step: str, key: str | None) -> dict[str, Any] | None:
+    "The values of a smoke test, if there is one of this name."
+    if study in ("datasets", "comparison"): return None
+    section = study_section(params, study)
+    for placed in section.entries():
+        if placed.group and (placed.section, placed.key) == (step, key):
+            return section.common.model_dump() | entry_parameters(placed.entry, key)
+
 
 def named_values(
     source: str,    # of a `parameters` cell
@@ -38,16 +47,10 @@ def named_values(
     step, key = written.get("step", notebook), written.get("key")
     values = _smoke_test_values(params, study, step, key) or step_parameters(params, study, step, key)[1]
     if unknown := set(values) - set(written):
-        raise InputError(f"{study}/{notebook}.ipynb: its `parameters` cell does not have {', '.join(sorted(unknown))}, which params.yaml gives it")
-    return {name: values.get(name) for name in written} | {"write_to": SCRATCH} | ({"step": step} if "step" in written else {})
-
-
-def _smoke_test_values(params: Mapping, study: str, step: str, key: str | None) -> dict[str, Any] | None:
-    "The values of a smoke test, if there is one of this name."
-    if study in ("datasets", "comparison"): return None
-    section = study_section(params, study)
-    for placed in section.entries():
-        if placed.group and (placed.section, placed.key) == (step, key): return section.common.model_dump() | entry_parameters(placed.entry, key)
+        raise InputError(f"{study}/{notebook}.ipynb: its `parameters` cell does not have {', '.join(sorted(unknown))}, "
+                         "which params.yaml gives it")
+    named = {"write_to": SCRATCH} | ({"step": step} if "step" in written else {})
+    return {name: values.get(name) for name in written} | named
 
 # %% ../../nbs/pipeline/parameters.ipynb #77635d9f
 def _comments(source: str) -> dict[int, str]:
@@ -67,7 +70,7 @@ def _formatted(name: str, value: Any) -> str:
     if not re.search(r'"|\\\\', text): text = text.replace("'", '"')
     return f"{name} = " + text.replace("\n", "\n" + " " * (len(name) + 3))
 
-
+# %% ../../nbs/pipeline/parameters.ipynb #8e822ac0
 def written_cell(
     source: str,                # of a `parameters` cell
     values: Mapping[str, Any],  # name -> value

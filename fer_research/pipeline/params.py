@@ -33,7 +33,7 @@ class Datasets(Strict):
     "Section `datasets`."
     explore: dict[str, Explore]
 
-
+# %% ../../nbs/pipeline/params.ipynb #0102bdfa
 class Slurm(Strict):
     "Jobs for SLURM; what is not named is as Dask's own configuration has it."
     jobs: Count
@@ -55,7 +55,8 @@ class Compute(Strict):
     def _one_cluster(self):
         given = [name for name in ("address", "slurm") if getattr(self, name)]
         if len(given) == (self.engine == "dask"): return self
-        raise ValueError(f"engine: {self.engine} with {' and '.join(given) or 'no address'}: dask needs an address or slurm, local neither")
+        raise ValueError(f"engine: {self.engine} with {' and '.join(given) or 'no address'}: "
+                         "dask needs an address or slurm, local neither")
 
 
 class Comparison(Strict):
@@ -71,16 +72,18 @@ def study_schema(
     module = f"fer_research.studies.{study}.schema"
     if study.isidentifier() and find_spec("fer_research.studies") and find_spec(f"fer_research.studies.{study}"):
         return resolve_name(f"{module}:Schema").with_smoke_tests()
-    raise InputError(f"comparison.studies: {study!r}: there is no nbs/studies/{study}/schema.ipynb, or it was not exported")
+    raise InputError(f"comparison.studies: {study!r}: there is no nbs/studies/{study}/schema.ipynb, "
+                     "or it was not exported")
 
 
 @cache
 def _whole_schema(studies: tuple[str, ...]) -> type[BaseModel]:
     "The schema of params.yaml with some studies."
     sections = {study: (study_schema(study), ...) for study in studies}
-    return create_model("Params", __base__=Strict, compute=(Compute, Compute()), datasets=(Datasets, ...), **sections, comparison=(Comparison, ...))
+    return create_model("Params", __base__=Strict, compute=(Compute, Compute()), datasets=(Datasets, ...), **sections,
+                        comparison=(Comparison, ...))
 
-
+# %% ../../nbs/pipeline/params.ipynb #d3c5dc4a
 def _checked(schema: type[BaseModel], content: Mapping, where: str) -> BaseModel:
     "Content that a schema allows; `InputError` with a line for each thing that is wrong."
     try: return schema.model_validate(content)
@@ -98,15 +101,16 @@ def check_params(
     checked = _checked(_whole_schema(tuple(studies)), content, where)
     for study in studies:
         dataset = getattr(checked, study).common.dataset
-        if dataset not in checked.datasets.explore:
-            raise InputError(f"{where}: {study}.common.dataset: {dataset!r} is none of {', '.join(checked.datasets.explore)}")
+        if dataset in checked.datasets.explore: continue
+        known = ", ".join(checked.datasets.explore)
+        raise InputError(f"{where}: {study}.common.dataset: {dataset!r} is none of {known}")
     return checked
 
 # %% ../../nbs/pipeline/params.ipynb #784c92e5
 RENAMED = {  # an earlier name of a section or an option -> the present one
-    "nine": "source_models", "perceptrons": "source_models", "networks": "source_models", "readings": "encodings", "rivals": "baselines",
-    "heads": "classifiers", "variants": "fit", "vote": "ensemble", "join": "joined", "reduce": "fit.KEY.components",
-    "reading": "encoding", "members": "ensemble_size",
+    "nine": "source_models", "perceptrons": "source_models", "networks": "source_models", "readings": "encodings",
+    "rivals": "baselines", "heads": "classifiers", "variants": "fit", "vote": "ensemble", "join": "joined",
+    "reduce": "fit.KEY.components", "reading": "encoding", "members": "ensemble_size",
 }
 
 
@@ -121,17 +125,23 @@ def _explain(error: Mapping, schema: type[BaseModel], content: Mapping) -> str:
     value = "" if isinstance(error["input"], Mapping) else f"{error['input']!r}: "
     return f"{path}: {value}{error['msg'].removeprefix('Value error, ').replace('Input should', 'should')}"
 
+# %% ../../nbs/pipeline/params.ipynb #f699fc2f
+def _holds(content: Any, part: str | int) -> bool:
+    "Whether sections have such a key, or a list an item of that number."
+    if isinstance(content, Mapping): return part in content
+    return isinstance(content, list) and isinstance(part, int) and part < len(content)
+
 
 def _written_location(location: tuple, content: Any) -> tuple:
-    "The location of an error without pydantic's own marks, such as the kind of a classifier: what is not written is left out, but for the end."
+    "The location of an error as far as it is written, and its end."
     kept = []
     for i, part in enumerate(location):
-        inside = isinstance(content, Mapping) and part in content or isinstance(content, list) and isinstance(part, int) and part < len(content)
+        inside = _holds(content, part)
         if inside: content = content[part]
         if inside or i == len(location) - 1: kept.append(part)
     return tuple(kept)
 
-
+# %% ../../nbs/pipeline/params.ipynb #b481f1f4
 def _allowed(schema: type[BaseModel], location: tuple) -> list[str]:
     "The keys that the schema has at a place, which is given as in pydantic's errors."
     whole = schema.model_json_schema()
@@ -157,7 +167,8 @@ def read_params(
 def _load(path: Path, yaml: YAML, where: str):
     "The content of a YAML file; `InputError` in one line where it is none."
     try: content = yaml.load(path)
-    except (YAMLError, ValueError) as error: raise InputError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
+    except (YAMLError, ValueError) as error:
+        raise InputError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, Mapping): raise InputError(f"{where}: {content!r}: expected sections")
     return content
 
@@ -177,7 +188,8 @@ def study_section(
 ) -> Study:
     "The checked section of a study; `InputError` for an unknown one."
     checked = check_params(params)
-    if study not in checked.comparison.studies: raise InputError(f"{study}: no such study; there are {', '.join(checked.comparison.studies)}")
+    if study not in checked.comparison.studies:
+        raise InputError(f"{study}: no such study; there are {', '.join(checked.comparison.studies)}")
     return getattr(checked, study)
 
 
@@ -189,7 +201,7 @@ def entry_parameters(
     written = entry.model_dump(exclude_unset=True)
     return {name: written.get(name, getattr(entry, name)) for name in type(entry).model_fields} | {"key": key}
 
-
+# %% ../../nbs/pipeline/params.ipynb #472e28cc
 def find_entry(
     section: Study,  # of a study
     study: str,      # its name, for messages
@@ -198,8 +210,15 @@ def find_entry(
 ) -> Placed:
     "An entry of a study that is no smoke test; `InputError` that names those there are."
     there = {placed.key: placed for placed in section.entries() if placed.section == step and not placed.group}
-    if key not in there: raise InputError(f"{study} {step}: params.yaml has no entry {key!r}; there are {', '.join(there) or 'none'}")
-    return there[key]
+    if key in there: return there[key]
+    raise InputError(f"{study} {step}: params.yaml has no entry {key!r}; there are {', '.join(there) or 'none'}")
+
+# %% ../../nbs/pipeline/params.ipynb #75354a0c
+def _dataset_parameters(params: Mapping, key: str | None) -> dict[str, Any]:
+    "What the stage of a data set runs with."
+    explore = check_params(params).datasets.explore
+    if key in explore: return entry_parameters(explore[key], key)
+    raise InputError(f"datasets: params.yaml has no data set {key!r}; there are {', '.join(explore)}")
 
 
 def step_parameters(
@@ -216,14 +235,8 @@ def step_parameters(
         return placed.notebook, section.common.model_dump() | entry_parameters(placed.entry, placed.key)
     if key is not None: raise InputError(f"{study} {step} {key}: this step has no entries in params.yaml")
     if study == "comparison": return step, section.model_dump()
-    return step, section.common.model_dump() | ({step: section.model_dump()[step]} if step in type(section).model_fields else {})
-
-
-def _dataset_parameters(params: Mapping, key: str | None) -> dict[str, Any]:
-    "What the stage of a data set runs with."
-    explore = check_params(params).datasets.explore
-    if key not in explore: raise InputError(f"datasets: params.yaml has no data set {key!r}; there are {', '.join(explore)}")
-    return entry_parameters(explore[key], key)
+    own = {step: section.model_dump()[step]} if step in type(section).model_fields else {}
+    return step, section.common.model_dump() | own
 
 # %% ../../nbs/pipeline/params.ipynb #8b7d83e5
 def split_of(
@@ -243,6 +256,18 @@ def write_params(
     "Write parameters with their comments, in the form of DVC."
     with atomic(path) as t: YAML().dump(params, t)
 
+# %% ../../nbs/pipeline/params.ipynb #0a201fac
+def _override(params, overrides: Mapping, where: str) -> None:
+    "Set values in place, through nested sections, and add what is missing; whether it may be there, the schema says."
+    if not isinstance(overrides, Mapping) or not isinstance(params, Mapping):
+        raise InputError(f"{where}: {overrides!r}: not of the form of params.yaml")
+    for key, value in overrides.items():
+        if value is None and isinstance(params.get(key), Mapping): del params[key]
+        elif key not in params: params[key] = value
+        elif isinstance(value, Mapping): _override(params[key], value, f"{where}: {key}")
+        elif isinstance(value, list): params[key][:] = value  # which keeps its style
+        else: params[key] = value
+
 
 def apply_preset(
     name: str,                       # of a file in presets/, without `.yaml`
@@ -256,14 +281,3 @@ def apply_preset(
     _override(params, _load(presets[name], YAML(typ="safe"), f"presets/{name}.yaml"), f"presets/{name}.yaml")
     check_params(params, f"presets/{name}.yaml")
     write_params(params, path)
-
-
-def _override(params, overrides: Mapping, where: str) -> None:
-    "Set values in place, through nested sections, and add what is not there; whether it may be there is the schema's to say."
-    if not isinstance(overrides, Mapping) or not isinstance(params, Mapping): raise InputError(f"{where}: {overrides!r}: not of the form of params.yaml")
-    for key, value in overrides.items():
-        if value is None and isinstance(params.get(key), Mapping): del params[key]
-        elif key not in params: params[key] = value
-        elif isinstance(value, Mapping): _override(params[key], value, f"{where}: {key}")
-        elif isinstance(value, list): params[key][:] = value  # which keeps its style
-        else: params[key] = value

@@ -28,28 +28,7 @@ def part_predictions(
     return Predictions(here["id"].to_numpy(dtype=str), np.searchsorted(classes, here["label"].to_numpy(dtype=str)),
                        np.empty((0, len(classes)), np.float32) if proba is None else np.asarray(proba))
 
-# %% ../../nbs/pipeline/variant.ipynb #6aa4cedb
-def write_variant(
-    stage: Stage,            # that fitted it
-    variant: str,            # such as "pca"
-    classes: Sequence[str],  # names, in the order of the probabilities
-    test: Predictions,       # of the test part
-    validation: Predictions,  # of the validation part, by a model that had not seen it; may be empty
-    history: pd.DataFrame | None = None,  # one row an epoch, or a value that was tried
-    groups: Sequence | None = None,       # (n,) test items with the same value are not independent
-    **extra: float,          # further finite numbers for its metrics, such as n_train; `ValueError` where one is measured here
-) -> dict[str, float]:  # its metrics, unrounded
-    "Write a variant's metrics, charts, tables and predictions: everything but its model."
-    metrics = evaluate(test.y_true, test.proba, classes, groups)
-    if taken := sorted(metrics.keys() & extra.keys()): raise ValueError(f"{variant}: {', '.join(taken)}: measured here, cannot be given as well")
-    stage.write_metrics(variant, metrics | extra)
-    for chart in (confusion, roc): stage.write_chart(chart.__name__, chart(test.y_true, test.proba, classes), variant)
-    stage.write_table(f"{variant}/per_class", per_class(test.y_true, test.proba, classes))
-    if history is not None: _write_history(stage, variant, history)
-    _write_predictions(stage, variant, test, validation)
-    return metrics | extra
-
-
+# %% ../../nbs/pipeline/variant.ipynb #5c1f2516
 def _write_history(stage: Stage, variant: str, history: pd.DataFrame) -> None:
     "Write how a variant came about."
     if "epoch" in history: stage.write_chart("history", history, variant)
@@ -63,6 +42,28 @@ def _write_predictions(stage: Stage, variant: str, test: Predictions, validation
     if len(validation.id): write_predictions(folder / f"{variant}_validation.npz", *validation)
     else: write_npz(folder / f"{variant}_validation.npz", **validation._asdict())
 
+# %% ../../nbs/pipeline/variant.ipynb #6aa4cedb
+def write_variant(
+    stage: Stage,            # that fitted it
+    variant: str,            # such as "pca"
+    classes: Sequence[str],  # names, in the order of the probabilities
+    test: Predictions,       # of the test part
+    validation: Predictions,  # of the validation part, by a model that had not seen it; may be empty
+    history: pd.DataFrame | None = None,  # one row an epoch, or a value that was tried
+    groups: Sequence | None = None,       # (n,) test items with the same value are not independent
+    **extra: float,          # further finite numbers for its metrics, such as n_train
+) -> dict[str, float]:  # its metrics, unrounded
+    "Write all of a variant but its model; `ValueError` for a number that is given and measured here as well."
+    metrics = evaluate(test.y_true, test.proba, classes, groups)
+    taken = sorted(metrics.keys() & extra.keys())
+    if taken: raise ValueError(f"{variant}: {', '.join(taken)}: measured here, cannot be given as well")
+    stage.write_metrics(variant, metrics | extra)
+    for chart in (confusion, roc): stage.write_chart(chart.__name__, chart(test.y_true, test.proba, classes), variant)
+    stage.write_table(f"{variant}/per_class", per_class(test.y_true, test.proba, classes))
+    if history is not None: _write_history(stage, variant, history)
+    _write_predictions(stage, variant, test, validation)
+    return metrics | extra
+
 # %% ../../nbs/pipeline/variant.ipynb #576bbd53
 def headline_of(
     variant: str,             # its name
@@ -74,5 +75,6 @@ def headline_of(
     counts = np.bincount(test.y_true, minlength=len(classes))
     most = f"always answering {classes[counts.argmax()]} would give {counts.max() / counts.sum():.1%}"
     interval = f"95 % interval {metrics['accuracy_low']:.1%} to {metrics['accuracy_high']:.1%}"
-    return (f"{smoke_test_warning('smoke_test' in metrics)}**{variant}: {metrics['accuracy']:.1%} of {metrics['n_test']:,} test images right** "
-            f"({interval}), balanced accuracy {metrics['balanced_accuracy']:.1%}; {most}.")
+    right = f"**{variant}: {metrics['accuracy']:.1%} of {metrics['n_test']:,} test images right**"
+    return (f"{smoke_test_warning('smoke_test' in metrics)}{right} ({interval}), "
+            f"balanced accuracy {metrics['balanced_accuracy']:.1%}; {most}.")
