@@ -39,7 +39,8 @@ class Outputs:
     def flush(self) -> None:
         "Nothing waits to be written."
 
-    def show(self, kind: str, data: Mapping[str, Any], metadata: Mapping[str, Any], display_id: str | None = None, **more) -> None:
+    def show(self, kind: str, data: Mapping[str, Any], metadata: Mapping[str, Any],
+             display_id: str | None = None, **more) -> None:
         "A result, or a display."
         output = new_output(kind, data=_as_json(data), metadata=dict(metadata), **more)
         if display_id: self.by_id.setdefault(display_id, []).append(output)
@@ -52,7 +53,8 @@ class Outputs:
 
 def _as_json(data: Mapping[str, Any]) -> NotebookNode:
     "Displayed data as a notebook holds them: images as text in base64."
-    return NotebookNode({kind: b64encode(content).decode() if isinstance(content, bytes) else content for kind, content in data.items()})
+    as_text = lambda content: b64encode(content).decode() if isinstance(content, bytes) else content
+    return NotebookNode({kind: as_text(content) for kind, content in data.items()})
 
 # %% ../../nbs/pipeline/execute.ipynb #2c4cdf71
 class _Hook(DisplayHook):
@@ -76,7 +78,8 @@ class _Publisher(DisplayPublisher):
 class NotebookShell(InteractiveShell):
     "IPython's shell, whose outputs go into a notebook."
     def __init__(self):
-        super().__init__(displayhook_class=_Hook, display_pub_class=_Publisher, config=Config({"HistoryManager": {"enabled": False}}))
+        super().__init__(displayhook_class=_Hook, display_pub_class=_Publisher,
+                         config=Config({"HistoryManager": {"enabled": False}}))
         self.outputs = Outputs()
 
     def _showtraceback(self, kind: type, error: BaseException, traceback: list[str]) -> None:
@@ -138,5 +141,6 @@ def execute(
     root: Path,                     # the working directory
 ) -> NotebookNode:  # executed
     "Run a notebook in this process; `PapermillExecutionError` where a cell fails."
-    return papermill.execute_notebook(str(notebook), str(unfinished), dict(parameters), engine_name=ENGINE, cwd=str(root),
-                                      kernel_name="python3", language="python", progress_bar=sys.stderr.isatty())
+    return papermill.execute_notebook(
+        str(notebook), str(unfinished), dict(parameters), engine_name=ENGINE, cwd=str(root), kernel_name="python3",
+        language="python", progress_bar=sys.stderr.isatty())

@@ -59,7 +59,8 @@ def given_parameters(
     "The parameters of a run; `InputError` where params.yaml gives one that the notebook does not have."
     declared = declared_parameters(notebook)
     if unknown := set(values) - set(declared):
-        raise InputError(f"{notebook}: params.yaml gives it {', '.join(sorted(unknown))}, which its `parameters` cell does not have")
+        raise InputError(f"{notebook}: params.yaml gives it {', '.join(sorted(unknown))}, "
+                         "which its `parameters` cell does not have")
     return {name: values.get(name) for name in declared}
 
 # %% ../../nbs/pipeline/runner.ipynb #4eda88e9
@@ -99,7 +100,8 @@ def stripped(
     notebook: NotebookNode,  # as saved
 ) -> NotebookNode:  # a new one: source and tags
     "A notebook's cells without outputs, counts and other metadata."
-    notebook = NotebookNode(cells=[NotebookNode(dict(c)) for c in notebook.cells], metadata={}, nbformat=4, nbformat_minor=5)
+    cells = [NotebookNode(dict(cell)) for cell in notebook.cells]
+    notebook = NotebookNode(cells=cells, metadata={}, nbformat=4, nbformat_minor=5)
     for i, cell in enumerate(notebook.cells):
         tags = cell.metadata.get("tags")
         cell.id, cell.metadata = f"cell-{i}", NotebookNode({"tags": tags} if tags else {})
@@ -120,13 +122,14 @@ def modules_of(
         script.write_text("\n".join(cells), encoding="utf-8")
         finder.run_script(str(script))
     files = [Path(module.__file__) for module in finder.modules.values() if module.__file__ not in (None, str(script))]
-    return {file.relative_to(root).as_posix(): hashlib.md5(file.read_bytes()).hexdigest() for file in sorted(files) if file.name != "__init__.py"}
+    digest = lambda file: hashlib.md5(file.read_bytes()).hexdigest()
+    return {file.relative_to(root).as_posix(): digest(file) for file in sorted(files) if file.name != "__init__.py"}
 
 
 def strip_notebooks(
     root: Path | None = None,  # the repository's by default
 ) -> Path:  # outputs/notebooks
-    "Write stripped copies of all study notebooks with the digests of their modules, remove those of notebooks that are gone."
+    "Write stripped copies of all study notebooks with the digests of their modules; remove those of others."
     root = root or repo_root()
     folder, kept = root / "outputs" / "notebooks", set()
     for (study, _), path in study_notebooks(root).items():
@@ -153,11 +156,13 @@ class Run(NamedTuple):
         return self.stage.outputs / "report.ipynb"
 
 
-def _run(study: str, step: str, key: str | None, notebook: str, values: Mapping[str, Any], root: Path, write_to: str = ".") -> Run:
+def _run(study: str, step: str, key: str | None, notebook: str, values: Mapping[str, Any], root: Path,
+         write_to: str = ".") -> Run:
     "A run; `InputError` for a notebook that is not there, or that has other parameters."
     notebooks = study_notebooks(root)
     if (study, notebook) not in notebooks:
-        raise InputError(f"{study} {notebook}: no such notebook; there are {', '.join(' '.join(names) for names in notebooks)}")
+        raise InputError(f"{study} {notebook}: no such notebook; "
+                         f"there are {', '.join(' '.join(names) for names in notebooks)}")
     path = notebooks[study, notebook]
     declared = declared_parameters(path)
     placed = {"write_to": write_to} | ({"step": step} if "step" in declared else {})
@@ -242,19 +247,21 @@ def run_smoke_tests(
     section, work = study_section(read_params(root / "params.yaml"), study), root / _smoke_test_folder(study)
     groups = dict.fromkeys(placed.group for placed in section.entries() if placed.group)
     for group in groups:
-        done = subprocess.run([sys.executable, "-m", "fer_research.pipeline.stage", study, "smoke_tests", group, *_instructions()], cwd=root)
+        command = [sys.executable, "-m", "fer_research.pipeline.stage", study, "smoke_tests", group, *_instructions()]
+        done = subprocess.run(command, cwd=root)
         if done.returncode: raise InputError(f"{study} smoke_tests {group}: stopped; see above")
     stage = Stage(study, "smoke_tests", None, ".", root)
     shutil.rmtree(stage.outputs, ignore_errors=True)
     for placed in section.entries():
-        if placed.group: _keep_report(Stage(study, placed.section, placed.key, _smoke_test_folder(study), root), placed, stage)
+        if not placed.group: continue
+        _keep_report(Stage(study, placed.section, placed.key, _smoke_test_folder(study), root), placed, stage)
     stage.write_metrics("smoke_tests", {made.name: 1 for made, placed in section.variants().values() if placed.group})
     shutil.rmtree(work)
     return stage.outputs
 
 
 def _run_group(study: str, group: str, root: Path) -> Path:
-    "Execute the runs of a group in this process, and what they would do in processes of their own too; the last report."
+    "Execute the runs of a group in this process, their parallel tasks as well; gives the last report."
     os.environ[VARIABLE] = json.dumps(SERIAL)
     return [execute_run(run) for run in _smoke_test_runs(study, group, root)][-1]
 
@@ -280,7 +287,8 @@ def run_stage(
     "Run a stage of dvc.yaml; `InputError` before anything is written where study, step, key or parameters are wrong."
     root = root or repo_root()
     compute = check_params(read_params(root / "params.yaml")).compute
-    os.environ |= {VARIABLE: compute.model_dump_json(exclude={"instructions"}, exclude_none=True), "IPYTHONDIR": str(root / "scratch" / "ipython")}
+    os.environ[VARIABLE] = compute.model_dump_json(exclude={"instructions"}, exclude_none=True)
+    os.environ["IPYTHONDIR"] = str(root / "scratch" / "ipython")
     if step == "smoke_tests" and not key: return run_smoke_tests(study, root)
     if step == "smoke_tests": return _run_group(study, key, root)
     return execute_run(find_run(study, step, key, root))

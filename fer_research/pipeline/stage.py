@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 # %% ../../nbs/pipeline/stage.ipynb #093460a3
-THREADS = "2"  # of BLAS and OpenMP in every stage: sums depend on it in their last digits, so it is the same on every machine
+THREADS = "2"  # of BLAS and OpenMP, on every machine: sums depend on it in their last digits
 ENVIRONMENT = {
     "FER_RESEARCH_STAGE": "1",  # progress bars as text
-    "PYTHONDONTWRITEBYTECODE": "",  # what is imported is compiled once and not in every stage, which for TensorFlow takes longer than to run it
+    "PYTHONDONTWRITEBYTECODE": "",  # compile what is imported once, not in every stage
     "PYTHONHASHSEED": "0", "PYTHONSTARTUP": "", "MPLBACKEND": "module://matplotlib_inline.backend_inline",
     # matplotlib's defaults, whatever the user has
     "MATPLOTLIBRC": os.path.join(os.path.dirname(find_spec("matplotlib").origin), "mpl-data", "matplotlibrc"),
@@ -23,8 +23,9 @@ ENVIRONMENT = {
     "OMP_WAIT_POLICY": "passive", "OPENBLAS_THREAD_TIMEOUT": "4",
 }
 PORTABLE = {  # AVX2 and no more, whatever the processor has: kernels for wider registers add in another order
-    "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "DNNL_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "MKL_CBWR": "AVX2",
-    "OPENBLAS_CORETYPE": "Haswell", "NPY_DISABLE_CPU_FEATURES": "X86_V4",
+    "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "OPENBLAS_CORETYPE": "Haswell",
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4", "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "MKL_CBWR": "COMPATIBLE",  # with its AVX2, torch's matrix products still differ between processors
 }
 INSTRUCTIONS = {"portable": PORTABLE, "native": {}}
 
@@ -33,11 +34,13 @@ def arguments_of(
     arguments: Sequence[str] | None = None,  # of the command line by default
 ) -> argparse.Namespace:  # study, step, key, instructions
     "What the command is asked to run."
-    parser = argparse.ArgumentParser("fer_research.pipeline.stage", description="Run one stage of dvc.yaml: a notebook with the values of params.yaml.")
+    parser = argparse.ArgumentParser(
+        "fer_research.pipeline.stage", description="Run one stage of dvc.yaml: a notebook with the values of params.yaml.")
     parser.add_argument("study", help="such as fer_boosting")
     parser.add_argument("step", help="such as fit: a section of the study in params.yaml, or a notebook")
     parser.add_argument("key", nargs="?", help="such as pca: an entry of that section")
-    parser.add_argument("--instructions", choices=INSTRUCTIONS, default="portable", help="of the processor: AVX2 alone (%(default)s), or all it has")
+    parser.add_argument("--instructions", choices=INSTRUCTIONS, default="portable",
+                        help="of the processor: AVX2 alone (%(default)s), or all it has")
     return parser.parse_args(arguments)
 
 # %% ../../nbs/pipeline/stage.ipynb #035126de
@@ -46,7 +49,8 @@ def main() -> None:
     asked = arguments_of()
     environment = ENVIRONMENT | INSTRUCTIONS[asked.instructions]
     if any(os.environ.get(name) != value for name, value in environment.items()):
-        os.execve(sys.executable, [sys.executable, "-m", "fer_research.pipeline.stage", *sys.argv[1:]], os.environ | environment)
+        command = [sys.executable, "-m", "fer_research.pipeline.stage", *sys.argv[1:]]
+        os.execve(sys.executable, command, os.environ | environment)
     from fer_research.core import InputError
     from fer_research.pipeline.runner import run_stage
     try: run_stage(asked.study, asked.step, asked.key)
