@@ -35,7 +35,7 @@ def arguments_of(
 ) -> argparse.Namespace:  # study, step, key, instructions
     "What the command is asked to run."
     parser = argparse.ArgumentParser(
-        "fer_research.pipeline.stage", description="Run one stage of dvc.yaml: a notebook with the values of params.yaml.")
+        "fer_research.pipeline.stage", description="Run a stage of dvc.yaml: a notebook with the values of params.yaml.")
     parser.add_argument("study", help="such as fer_boosting")
     parser.add_argument("step", help="such as fit: a section of the study in params.yaml, or a notebook")
     parser.add_argument("key", nargs="?", help="such as pca: an entry of that section")
