@@ -96,10 +96,13 @@ def graph_of(
 ) -> openvino.Model:
     "The network as a graph that takes any number of images."
     import torch
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+    example = torch.zeros(1, size, size, 3, dtype=torch.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing warns of Python numbers, which here are constants
-        example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
-        return openvino.convert_model(network, example_input=example,
+        once = {"check_trace": False}  # torch would run the network three times more to compare
+        decoder = TorchScriptPythonDecoder(network, example_input=example, trace_kwargs=once)
+        return openvino.convert_model(decoder, example_input=example,
                                       input=[openvino.PartialShape([-1, size, size, 3])])
 
 # %% ../../nbs/features/embedding.ipynb #1084ea41
