@@ -121,19 +121,19 @@ def seen() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]
     return (images[train], y[train]), (images[~train], y[~train])
 
 
-def generated(X: np.ndarray, y: np.ndarray, batch: int):
+def generated(X: np.ndarray, y: np.ndarray, batch_size: int):
     "The source's batches."
     from keras.src.legacy.preprocessing.image import ImageDataGenerator
 
     generator = ImageDataGenerator(rotation_range=5, zoom_range=0.1, width_shift_range=0.1, height_shift_range=0.1)
-    return generator.flow(X, y, batch_size=batch)
+    return generator.flow(X, y, batch_size=batch_size)
 
 
-def together(X: np.ndarray, y: np.ndarray, batch: int):
+def together(X: np.ndarray, y: np.ndarray, batch_size: int):
     "Ours."
     from fer_research.models.cnn import batches
 
-    return batches(X, y, batch, SEED, augmented=True)
+    return batches(X, y, batch_size, SEED, augmented=True)
 
 
 def learn(path: Path, clock: Clock, make) -> dict:
@@ -149,17 +149,18 @@ def learn(path: Path, clock: Clock, make) -> dict:
     return {"epochs": TIMES * EPOCHS, "accuracy": float(np.mean(reached))}
 
 
-def feed(path: Path, clock: Clock, make, batch: int) -> dict:
+def feed(path: Path, clock: Clock, make, batch_size: int) -> dict:
     "An epoch of cnn_1 with batches of a size."
     from fer_research.models.cnn import build
 
     (X, y), _ = seen()
     network = build("cnn_1", SEED)
-    network.fit(make(X[: 20 * batch], y[: 20 * batch], batch), verbose=0)
-    with clock("epoch"): network.fit(make(X, y, batch), verbose=0)
+    network.fit(make(X[: 20 * batch_size], y[: 20 * batch_size], batch_size), verbose=0)
+    with clock("epoch"): network.fit(make(X, y, batch_size), verbose=0)
     return {"pictures": len(y)}
 
 
 source_epochs, ours_epochs = partial(learn, make=generated), partial(learn, make=together)
-for batch in BATCHES:
-    globals()[f"source_feed_{batch}"], globals()[f"ours_feed_{batch}"] = partial(feed, make=generated, batch=batch), partial(feed, make=together, batch=batch)
+for batch_size in BATCHES:
+    for side, make in (("source", generated), ("ours", together)):
+        globals()[f"{side}_feed_{batch_size}"] = partial(feed, make=make, batch_size=batch_size)

@@ -65,7 +65,7 @@ def network(seed: int):
     return made
 
 
-def learn(path: Path, clock: Clock, make, half: bool = False) -> dict:
+def learn(path: Path, clock: Clock, make, bf16: bool = False) -> dict:
     "Some epochs of a small network, with augmentation, perhaps in half precision; the mean accuracy at the end on faces as they are."
     import keras
 
@@ -74,14 +74,14 @@ def learn(path: Path, clock: Clock, make, half: bool = False) -> dict:
     X, y = drawn(FACES)
     reached = []
     for seed in range(SEED, SEED + TIMES):
-        with precision(half): made = network(seed)
+        with precision(bf16): made = network(seed)
         with clock("epochs"):
             for epoch in range(EPOCHS): made.fit(make(X, y, epoch), verbose=0)
         reached.append(made.evaluate(X[..., None].astype(np.float32), keras.utils.to_categorical(y, CLASSES), batch_size=1000, verbose=0)[1])
     return {"epochs": TIMES * EPOCHS, "accuracy": float(np.mean(reached))}
 
 
-source_epochs, ours_epochs = partial(learn, make=generated), partial(learn, make=together, half=True)
+source_epochs, ours_epochs = partial(learn, make=generated), partial(learn, make=together, bf16=True)
 
 
 def wait(path: Path, clock: Clock, make) -> dict:
@@ -91,7 +91,7 @@ def wait(path: Path, clock: Clock, make) -> dict:
     X, y = drawn(2000)
     made = build("VGG16", "random")
     import keras
-    made.compile(keras.optimizers.Adam(Training().rate), "categorical_crossentropy", jit_compile=False)
+    made.compile(keras.optimizers.Adam(Training().learning_rate), "categorical_crossentropy", jit_compile=False)
     batches = iter(make(X, y, 0))
     made.train_on_batch(*next(batches))
     waited = worked = 0.0
@@ -117,7 +117,7 @@ def fold(number: int, folder: str) -> float:
     one_thread()
     X, y = drawn(2 * FEW)
     train, held = Part(X[:FEW], y[:FEW]), Part(X[FEW:], y[FEW:])
-    make, how = partial(build, "VGG16", "random", number), Training(batch=32, epochs=2)
+    make, how = partial(build, "VGG16", "random", number), Training(batch_size=32, epochs=2)
     history, _ = fit_or_load(Path(folder) / str(number), make, how, train, {"validation": held}, number)
     return float(history["val_loss"].iloc[-1])
 

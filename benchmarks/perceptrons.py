@@ -8,7 +8,7 @@ import numpy as np
 
 from .child import Clock
 
-IMAGES, SEED, RATE, L2 = 30_000, 42, 1e-3, 1e-3
+IMAGES, SEED, LEARNING_RATE, L2 = 30_000, 42, 1e-3, 1e-3
 LAYERS = {"m1": (784, 100, 80, 49), "m3": (784, 512, 49)}
 BATCHES = (32, 256)
 
@@ -37,20 +37,20 @@ def told(clock: Clock, layers: tuple[int, ...]) -> dict:
     return {"gflops": done, "of_limit": done / matrix_limit()}
 
 
-def by_hand(path: Path, clock: Clock, layers: tuple[int, ...], batch: int) -> dict:
+def by_hand(path: Path, clock: Clock, layers: tuple[int, ...], batch_size: int) -> dict:
     "The study's network."
     from fer_research.models.mlp_numpy import Adam, Network, he_normal, train
 
     X, y = drawn()
     rng = np.random.default_rng(SEED)
     network = Network(he_normal(layers, rng), Adam(), L2)
-    network.learn(X[:batch], y[:batch], RATE)
+    network.learn(X[:batch_size], y[:batch_size], LEARNING_RATE)
     with clock("epoch"):
-        train(network, X, y, None, rng, 1, batch, RATE)
+        train(network, X, y, None, rng, 1, batch_size, LEARNING_RATE)
     return told(clock, layers)
 
 
-def by_torch(path: Path, clock: Clock, layers: tuple[int, ...], batch: int, **adam: bool) -> dict:
+def by_torch(path: Path, clock: Clock, layers: tuple[int, ...], batch_size: int, **adam: bool) -> dict:
     "The same in PyTorch, as its tutorials do it."
     import torch
     from torch import nn
@@ -59,23 +59,23 @@ def by_torch(path: Path, clock: Clock, layers: tuple[int, ...], batch: int, **ad
     torch.manual_seed(SEED)
     dense = [layer for a, b in zip(layers, layers[1:], strict=False) for layer in (nn.Linear(a, b), nn.ReLU())]
     network = nn.Sequential(*dense[:-1])
-    optimiser = torch.optim.Adam(network.parameters(), RATE, weight_decay=L2, **adam)
+    optimiser = torch.optim.Adam(network.parameters(), LEARNING_RATE, weight_decay=L2, **adam)
 
     def epoch(X: torch.Tensor, y: torch.Tensor) -> None:
         "All of it once."
-        for rows in torch.randperm(len(y)).split(batch):
+        for rows in torch.randperm(len(y)).split(batch_size):
             loss = nn.functional.cross_entropy(network(X[rows]), y[rows])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
 
-    epoch(X[:batch], y[:batch])
+    epoch(X[:batch_size], y[:batch_size])
     with clock("epoch"):
         epoch(X, y)
     return told(clock, layers)
 
 
-def by_sklearn(path: Path, clock: Clock, layers: tuple[int, ...], batch: int) -> dict:
+def by_sklearn(path: Path, clock: Clock, layers: tuple[int, ...], batch_size: int) -> dict:
     "MLPClassifier, one iteration."
     import warnings
 
@@ -83,8 +83,8 @@ def by_sklearn(path: Path, clock: Clock, layers: tuple[int, ...], batch: int) ->
 
     warnings.simplefilter("ignore")  # that one iteration is few
     X, y = drawn()
-    fit: Callable = lambda rows: MLPClassifier(layers[1:-1], batch_size=batch, alpha=L2, max_iter=1, random_state=SEED).fit(X[rows], y[rows])
-    fit(slice(10 * batch))
+    fit: Callable = lambda rows: MLPClassifier(layers[1:-1], batch_size=batch_size, alpha=L2, max_iter=1, random_state=SEED).fit(X[rows], y[rows])
+    fit(slice(10 * batch_size))
     with clock("epoch"):
         fit(slice(None))
     return told(clock, layers)
@@ -92,5 +92,5 @@ def by_sklearn(path: Path, clock: Clock, layers: tuple[int, ...], batch: int) ->
 
 WAYS = {"by_hand": by_hand, "by_torch": by_torch, "by_fused_torch": partial(by_torch, fused=True), "by_sklearn": by_sklearn}
 for name, layers in LAYERS.items():
-    for batch in BATCHES:
-        for way, function in WAYS.items(): globals()[f"{way}_{name}_{batch}"] = partial(function, layers=layers, batch=batch)
+    for batch_size in BATCHES:
+        for way, function in WAYS.items(): globals()[f"{way}_{name}_{batch_size}"] = partial(function, layers=layers, batch_size=batch_size)

@@ -52,11 +52,11 @@ class Callback:
 Loss = Callable[[torch.Tensor], tuple[torch.Tensor, Mapping[str, torch.Tensor]]]
 
 
-def _one_epoch(run: Run, loss: Loss, items: int, batch: int) -> dict[str, float]:
+def _one_epoch(run: Run, loss: Loss, items: int, batch_size: int) -> dict[str, float]:
     "Every item once, in a new order; the means of what is recorded."
     run.network.train()
     sums = {}
-    for rows in torch.randperm(items).split(batch):
+    for rows in torch.randperm(items).split(batch_size):
         run.call("on_batch_begin")
         objective, values = loss(rows)
         run.optimiser.zero_grad()
@@ -74,16 +74,16 @@ def fit(
     loss: Loss,          # numbers of a batch's items -> the objective to lower; means over the batch by name
     items: int,          # how many there are to learn from
     epochs: int,         # in all
-    batch: int,          # items in a step
+    batch_size: int,     # items in a step
     callbacks: Sequence[Callback] = (),
 ) -> list[dict]:  # the history, a row an epoch
     "Train a network."
-    run = Run(network, optimiser, -(-items // batch), callbacks)
+    run = Run(network, optimiser, -(-items // batch_size), callbacks)
     run.call("on_train_begin")
     first = len(run.history)
     for epoch in progress(range(first, epochs), "training", epochs - first, "epoch"):
         run.call("on_epoch_begin")
-        run.history.append({"epoch": epoch + 1, **_one_epoch(run, loss, items, batch)})
+        run.history.append({"epoch": epoch + 1, **_one_epoch(run, loss, items, batch_size)})
         run.call("on_epoch_end")
     run.call("on_train_end")
     return run.history

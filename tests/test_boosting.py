@@ -43,8 +43,8 @@ def test_probabilities_of_the_validation_part_are_of_a_model_that_had_not_seen_i
     assert fitted.chosen["val_accuracy"] == accuracy_score(validation.y, fitted.val_proba.argmax(1))
     assert fitted.chosen["val_loss"] == pytest.approx(log_loss(validation.y, fitted.val_proba))
     best = fitted.chosen.get
-    options = {"lightgbm": {"rounds": best("rounds")}, "logistic": {"penalties": [best("C")]},
-               "mlp": {"hidden": 16, "penalties": [best("alpha")], "epochs": best("epoch")}}.get(kind, {})
+    options = {"lightgbm": {"rounds": best("rounds")}, "logistic": {"Cs": [best("C")]},
+               "mlp": {"hidden": 16, "alphas": [best("alpha")], "epochs": best("epoch")}}.get(kind, {})
     nothing = Part(validation.X[:0], validation.y[:0])
     proba = lambda part, items: fit_classifier(kind, part, nothing, 0, **options).estimator.predict_proba(items.X)
     assert proba(train, validation) == pytest.approx(fitted.val_proba, abs=1e-6)

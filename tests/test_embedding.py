@@ -70,7 +70,7 @@ def test_engines_agree(model, engine, precision, faces, tmp_path):
 def test_pooling_and_mirror_image_are_inside_the_network(engine, faces, tmp_path):
     pixels = faces[1][:4]
     tiny = partial(build, "vit_tiny_patch16_224", "random", normalisation="imagenet", pool="both")
-    extractor, (plain, _) = export(tmp_path, *tiny(mirror=True), engine=engine), tiny()
+    extractor, (plain, _) = export(tmp_path, *tiny(hflip=True), engine=engine), tiny()
     expected = (in_torch(plain, pixels) + in_torch(plain, np.ascontiguousarray(pixels[:, :, ::-1]))) / 2
     assert expected.shape[1] == 2 * 192
     np.testing.assert_allclose(extractor.transform(pixels), expected, atol=1e-3)
@@ -80,7 +80,7 @@ KERAS = """
 import sys
 import numpy as np
 from fer_research.features.deep_keras import build, export
-network, about = build(sys.argv[1], "random", mirror=sys.argv[3] == "mirror")
+network, about = build(sys.argv[1], "random", hflip=sys.argv[3] == "hflip")
 pixels = np.load(sys.argv[2] + "/faces.npy")
 expected = network.predict(pixels, verbose=0)
 for precision, least in (("fp32", 0.999), ("bf16", 0.99)):
@@ -92,7 +92,7 @@ assert "torch" not in sys.modules
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("model", "option"), [("ResNet50", ""), ("MobileNetV2", "mirror")])
+@pytest.mark.parametrize(("model", "option"), [("ResNet50", ""), ("MobileNetV2", "hflip")])
 def test_what_keras_exports_agrees_with_keras(model, option, faces, tmp_path):
     np.save(tmp_path / "faces.npy", faces[1][:8])
     command = [sys.executable, "-c", KERAS, model, str(tmp_path), option]
@@ -158,7 +158,7 @@ def embedded(clone, key: str) -> tuple[Path, dict]:
 
 @pytest.mark.slow
 def test_a_step_in_torch_on_a_few_images(work, faces):
-    settings = {"precision": "bf16", "resize": "nearest", "pool": "mean", "mirror": True}
+    settings = {"precision": "bf16", "resize": "nearest", "pool": "mean", "hflip": True}
     network = {"library": "timm", "model": "vit_tiny_patch16_224", "weights": "random", "engine": "torch"}
     work.edit(fer_boosting__embed__vit_tiny=network | settings | {"images": 30})
     folder, about = embedded(work, "vit_tiny")

@@ -66,7 +66,7 @@ def test_memory_does_not_grow_with_the_epochs(digits):
     def peak(epochs: int) -> int:
         tracemalloc.start()
         # far larger than what else is noted meanwhile
-        NumpyMLP((2000,), batch=500, epochs=epochs, random_state=0).fit(*digits)
+        NumpyMLP((2000,), batch_size=500, epochs=epochs, random_state=0).fit(*digits)
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return most
@@ -77,7 +77,7 @@ def test_memory_does_not_grow_with_the_epochs(digits):
 def test_the_best_epoch_comes_back(digits):
     X, y = digits
     validation = X[1200:], y[1200:]
-    model = NumpyMLP((200, 100), rate=0.01, epochs=200, patience=3, random_state=1)
+    model = NumpyMLP((200, 100), learning_rate=0.01, epochs=200, patience=3, random_state=1)
     model.fit(X[:1200], y[:1200], validation=validation)
     best = model.history_["val_loss"].idxmin()
     loss = log_loss(y[1200:], model.predict_proba(X[1200:]))

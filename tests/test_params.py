@@ -55,7 +55,7 @@ def refused(work, monkeypatch):
     ("fer_boosting.fit.pca.classifier", {"kind": "svm"}, ["'svm'", "'neighbours'", "'lightgbm'"]),
     ("fer_boosting.fit.efficientnet_lite0.classifier.patience", 0, ["0: ", "greater than or equal to 1"]),
     ("fer_boosting.embed.efficientnet_lite0.precision", "fp16", ["'fp16'", "'fp32' or 'bf16'"]),
-    ("fer_boosting.fit.logistic.classifier.penalties", [], ["[]", "at least 1"]),
+    ("fer_boosting.fit.logistic.classifier.Cs", [], ["[]", "at least 1"]),
     ("fer_boosting.smoke_tests.keras.embed.resnet50.resize", "lanczos", ["'lanczos'", "'nearest', 'bilinear' or 'bicubic'"]),
     ("fer_boosting.smoke_tests.keras.embed.resnet50.images", 0, ["0: ", "greater than or equal to 1"]),
     ("fer_boosting.smoke_tests.torch.embed.vit_base_patch16.pool", "max", ["'max'", "'token', 'mean' or 'both'"]),
@@ -68,10 +68,10 @@ def refused(work, monkeypatch):
     ("fer_elm.encodings.one_hot.encoding", "words", ["'words'", "'one_hot'"]),
     ("fer_elm.split.sound.parts", "own", ["'own'", "'official' or 'pooled'"]),
     ("kana_mlp.source_models.sound.models.m0.engine", "jax", ["'jax'", "'numpy' or 'torch'"]),
-    ("kana_mlp.best.m5.recipe.epoch", 3, ["'epoch'", "'epochs'"]),
+    ("kana_mlp.best.m5.recipe.epoch", 3, ["epoch: unknown key; there are epochs, "]),
     ("fer_transfer.smoke_tests.keras.final.densenet.report", "last", ["'last'", "'first' or 'best'"]),
-    ("fer_transfer.smoke_tests.search.search.vgg.space", {"colour": ["red"]}, ["'colour'", "'version'"]),
-    ("fer_transfer.smoke_tests.search.crossval.vgg.folds", 1, ["1", "greater than or equal to 2"]),
+    ("fer_transfer.smoke_tests.keras.search.vgg.space", {"colour": ["red"]}, ["colour: unknown key; there are version, "]),
+    ("fer_transfer.smoke_tests.keras.crossval.vgg.folds", 1, ["1", "greater than or equal to 2"]),
     ("polymnist.best.resnet.backgrounds", 1.5, ["1.5", "less than or equal to 1"]),
     ("polymnist.source_models.sound.models.cnn_1.network", "cnn_3", ["'cnn_3'", "'cnn_1'"]),
     ("fer_boosting.fit", None, ["None", "dictionary"]),
@@ -109,10 +109,10 @@ def test_a_wrong_key_is_named_with_those_there_are(section, key, known, work, re
     ("fer_boosting.analyse.efficientnet_lite0.baseline.stage", "fit/pca", ["'fit/pca'", "is made by classifiers/efficientnet_lite0"]),
     ("fer_elm.source_models.sound.features", "codes/vqgan", ["'codes/vqgan'", "codes/vqvae"]),
     ("fer_elm.patches.patches.split", "fair", ["'fair'", "sound, published"]),
-    ("kana_mlp.source_models.sound.models.m1.found", "search/m9", ["'search/m9'", "one_at_a_time/m1_published, search/m1, search/m3"]),
+    ("kana_mlp.source_models.sound.models.m1.options_from", "search/m9", ["'search/m9'", "one_at_a_time/m1_published, search/m1, search/m3"]),
     ("kana_mlp.report.sound.best", "m0_published", ["'m0_published'", "no variant of the split sound"]),
-    ("fer_transfer.smoke_tests.search.crossval.vgg.search", "search/nasnet", ["'search/nasnet'", "search/vgg, search/vgg16_residual"]),
-    ("fer_transfer.smoke_tests.search.crossval.vgg.split", "published", ["'published'", "chosen on the split sound"]),
+    ("fer_transfer.smoke_tests.keras.crossval.vgg.search", "search/nasnet", ["'search/nasnet'", "search/vgg, search/vgg16_residual"]),
+    ("fer_transfer.smoke_tests.keras.crossval.vgg.split", "published", ["'published'", "chosen on the split sound"]),
     ("fer_transfer.report.sound.best", "vgg_published", ["'vgg_published'", "no variant of the split sound"]),
     ("polymnist.report.sound.best", "cnn_1_published", ["'cnn_1_published'", "no variant of the split sound"]),
     ("polymnist.source_models.published.models.linear_augmented.after", "linear_augmented", ["'linear_augmented'", "cnn_1, cnn_2"]),
@@ -234,9 +234,41 @@ def test_a_preset_changes_its_values_adds_its_entries_and_nothing_else(work, mon
     assert set(re.findall(r"#.*", path.read_text())) <= set(re.findall(r"#.*", text))
 
 
-def test_an_earlier_name_is_answered_by_the_present_one(work, refused):
-    work.edit(fer_elm__nine={})
-    refused(SPLIT, "params.yaml: fer_elm.nine: is called source_models now")
+@pytest.mark.parametrize(("path", "value", "present"), [
+    ("fer_elm.nine", {}, "source_models"),
+    ("fer_boosting.classifiers.efficientnet_lite0.logistic.penalties", [1.0], "Cs"),
+    ("fer_boosting.classifiers.efficientnet_lite0.mlp.penalties", [1.0], "alphas"),
+    ("fer_transfer.baselines.sound.penalties", [1.0], "Cs"),
+    ("fer_boosting.embed.efficientnet_lite0.mirror", True, "hflip"),
+    ("fer_elm.codes.vqvae.codes", 16, "codebook_size"),
+    ("fer_elm.codes.vqvae.width", 16, "embedding_dim"),
+    ("fer_elm.codes.vqvae.rate", 0.1, "learning_rate"),
+    ("fer_elm.codes.vqvae.batch", 8, "batch_size"),
+    ("fer_transfer.smoke_tests.keras.final.densenet.half", True, "bf16"),
+    ("fer_transfer.smoke_tests.keras.final.densenet.options.rate", 0.1, "learning_rate"),
+    ("fer_transfer.smoke_tests.keras.search.vgg.space.batch", [8], "batch_size"),
+    ("fer_transfer.ablation.resnet.start.decay", 0.1, "weight_decay"),
+    ("fer_transfer.ablation.resnet.start.smoothing", 0.1, "label_smoothing"),
+    ("fer_transfer.ablation.resnet.steps.moved.shift", 0.1, "translate"),
+    ("fer_transfer.ablation.resnet.steps.moved.turn", 5, "degrees"),
+    ("fer_transfer.ablation.resnet.steps.moved.stretch", 0.1, "scale"),
+    ("fer_transfer.ablation.resnet.steps.moved.slant", 0.1, "shear"),
+    ("fer_transfer.best.resnet.recipe.mirror", True, "hflip"),
+    ("fer_transfer.best.resnet.recipe.erase", 3, "erasing"),
+    ("fer_transfer.best.resnet.recipe.average", 0.9, "ema_decay"),
+    ("fer_transfer.best.resnet.recipe.half", True, "bf16"),
+    ("kana_mlp.one_at_a_time.m1_published.options.floor", 0.1, "min_learning_rate"),
+    ("kana_mlp.source_models.sound.models.m1.found", "search/m1", "options_from"),
+    ("polymnist.source_models.sound.batch", 8, "batch_size"),
+], ids=str)
+def test_an_earlier_name_is_answered_by_the_present_one(path, value, present, work, refused):
+    work.edit(**{path.replace(".", "__"): value})
+    refused(SPLIT, f"params.yaml: {path}: is called {present} now\n")
+
+
+def test_an_earlier_name_is_unknown_where_it_never_was_one(work, refused):
+    work.edit(fer_elm__patches__patches__width=8)
+    refused(SPLIT, "params.yaml: fer_elm.patches.patches.width: unknown key; there are split, ")
 
 
 @pytest.mark.parametrize(("override", "lines"), [

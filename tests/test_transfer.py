@@ -96,8 +96,8 @@ def test_what_a_search_found_best_is_cross_validated_and_run(reproduced):
     best = shown_table(reproduced, "search_vgg", "ranked").iloc[0]
     for report in ("crossval_vgg", "chosen_vgg"):
         options = shown_table(reproduced, report, "options").iloc[0]
-        assert options.drop("rate").equals(best[options.index].drop("rate")), report
-        assert float(options["rate"]) == float(best["rate"]), report
+        assert options.drop("learning_rate").equals(best[options.index].drop("learning_rate")), report
+        assert float(options["learning_rate"]) == float(best["learning_rate"]), report
     folds = shown_table(reproduced, "crossval_vgg", "runs")
     smoke_tests = read_params(reproduced.root / "params.yaml")["fer_transfer"]["smoke_tests"]
     images = next(group["crossval"]["vgg"]["images"] for group in smoke_tests.values() if "crossval" in group)

@@ -93,10 +93,10 @@ def fer_transfer(
     def add(key, metrics): variants.setdefault(key, {}).update(metrics)
 
     for family, rows in content["search"].items():
-        for version, optimizer, rate, augmented, batch, *values in rows:
+        for version, optimizer, learning_rate, augmented, batch_size, *values in rows:
             metrics = named(values, "search_")
             pictures = "aug" if augmented else "noaug"
-            key = f"{version}_{optimizer.lower()}_{rate:.0e}_{pictures}_{batch}".replace("e-0", "e-")
+            key = f"{version}_{optimizer.lower()}_{learning_rate:.0e}_{pictures}_{batch_size}".replace("e-0", "e-")
             add(key, {"search_macro_f1": metrics["search_macro_f1"]} if family == "DenseNet" else metrics)
     for key, (*values, deviation) in content["cross_validation"].items():
         add(key, named(values, "cv_") | {"cv_macro_f1_sd": deviation})

@@ -25,8 +25,8 @@ PYRAMID = 1, 2, 3  # fields a side, at each level
 
 def pyramid(
     codes: np.ndarray,  # (n, side * side) integers, row by row
-    count: int,         # vectors in the codebook
-) -> np.ndarray:  # (n, 14 * count) float32: the share of each code, in each field of each level
+    codebook_size: int,  # vectors in the codebook
+) -> np.ndarray:  # (n, 14 * codebook_size) float32: the share of each code, in each field of each level
     "Histograms of codes over ever smaller fields."
     side = round(codes.shape[1] ** 0.5)
     grid, histograms = codes.reshape(len(codes), side, side), []
@@ -35,8 +35,8 @@ def pyramid(
         for top, bottom in zip(edges, edges[1:], strict=False):
             for left, right in zip(edges, edges[1:], strict=False):
                 field = grid[:, top:bottom, left:right].reshape(len(codes), -1)
-                flat = (field + count * np.arange(len(codes))[:, None]).ravel()
-                counts = np.bincount(flat, minlength=count * len(codes)).reshape(len(codes), count)
+                flat = (field + codebook_size * np.arange(len(codes))[:, None]).ravel()
+                counts = np.bincount(flat, minlength=codebook_size * len(codes)).reshape(len(codes), codebook_size)
                 histograms.append(counts / field.shape[1])
     return np.concatenate(histograms, axis=1).astype(np.float32)
 
@@ -47,7 +47,7 @@ ENCODINGS = "numbers", "one_hot", "vectors", "pyramid"
 def read_codes(
     codes: np.ndarray,     # (n, side * side) whole numbers, row by row
     encoding: str,         # one of `ENCODINGS`
-    codebook: np.ndarray,  # (codes, width)
+    codebook: np.ndarray,  # (codebook_size, embedding_dim)
 ) -> np.ndarray | csr_array:  # (n, d) float32; sparse for one_hot
     "Codes as vectors; `InputError` for an unknown encoding, or a code that is not in the codebook."
     if encoding not in ENCODINGS: raise InputError(f"encoding {encoding!r}: expected one of {', '.join(ENCODINGS)}")
@@ -65,7 +65,7 @@ def read_codes(
 # %% ../../nbs/features/codes.ipynb #c6736876
 def load_codebook(
     folder: str | Path,  # of features, with `vqvae.safetensors`
-) -> np.ndarray:  # (codes, width)
+) -> np.ndarray:  # (codebook_size, embedding_dim)
     "The vectors that the codes are numbers of; needs no torch."
     return load_file(Path(folder) / "vqvae.safetensors")["quantiser.codebook"]
 
@@ -75,7 +75,7 @@ class CodeReading:
     "The codes of pictures in one encoding."
     encoder: Extractor     # gives codes
     encoding: str          # one of `ENCODINGS`
-    codebook: np.ndarray   # (codes, width)
+    codebook: np.ndarray   # (codebook_size, embedding_dim)
 
     @property
     def views(self): return self.encoder.views

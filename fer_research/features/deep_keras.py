@@ -102,7 +102,7 @@ def build(
     seed: int = 42,  # of random weights
     normalisation: str = "model",  # the only one: Keras has a preprocessing for each model
     pool: str | None = None,       # the only one: the mean over all places
-    mirror: bool = False,          # mean with the mirror image
+    hflip: bool = False,           # mean with the mirror image
 ) -> tuple[keras.Model, dict]:  # (n, size, size, 3) uint8 -> (n, d); for `extractor.json` (random: sha256 empty)
     "A network of Keras with its weights, its head cut off; `InputError` for an unknown option or missing weights."
     _require(model, weights, normalisation, pool)
@@ -115,9 +115,9 @@ def build(
     pixels = keras.Input((size, size, 3), dtype="uint8")
     images = sys.modules[make.__module__].preprocess_input(keras.ops.cast(pixels, "float32"))
     vectors = network(images)
-    if mirror: vectors = (vectors + network(keras.ops.flip(images, axis=2))) / 2
+    if hflip: vectors = (vectors + network(keras.ops.flip(images, axis=2))) / 2
     about = {"library": "keras", "model": model, "weights": weights, "sha256": digest, "size": size, "resize": RESIZE,
-             "normalisation": normalisation, "pool": pool, "mirror": mirror, "parameters": network.count_params()}
+             "normalisation": normalisation, "pool": pool, "hflip": hflip, "parameters": network.count_params()}
     return keras.Model(pixels, vectors), about
 
 # %% ../../nbs/features/deep_keras.ipynb #6ea85b1b

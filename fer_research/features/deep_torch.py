@@ -103,10 +103,10 @@ class PixelNetwork(nn.Module):
         mean: float | tuple[float, ...],  # subtracted from pixels in [0, 1], one or three
         std: float | tuple[float, ...],   # pixels are divided by it afterwards
         pool: str | None = None,  # one of `POOLS`; None: the model's own
-        mirror: bool = False,     # mean with the mirror image
+        hflip: bool = False,      # mean with the mirror image
     ):
         super().__init__()
-        self.network, self.pool, self.mirror = network, pool, mirror
+        self.network, self.pool, self.hflip = network, pool, hflip
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, 255 * torch.tensor(values).expand(3).reshape(1, 3, 1, 1))
 
@@ -114,7 +114,7 @@ class PixelNetwork(nn.Module):
         "Embed images; twice as many numbers where both are pooled."
         images = self.normalised(pixels)
         vectors = _pooled(self.network, images, self.pool)
-        return (vectors + _pooled(self.network, images.flip(-1), self.pool)) / 2 if self.mirror else vectors
+        return (vectors + _pooled(self.network, images.flip(-1), self.pool)) / 2 if self.hflip else vectors
 
     def normalised(self, pixels: torch.Tensor) -> torch.Tensor:  # (n, size, size, 3) uint8 -> (n, 3, size, size)
         "Images as the network itself takes them."
@@ -136,7 +136,7 @@ def build(
     seed: int = 42,  # of random weights
     normalisation: str = "model",  # one of `NORMALISATIONS`
     pool: str | None = None,       # one of `POOLS`; None: the model's own
-    mirror: bool = False,          # mean with the mirror image
+    hflip: bool = False,           # mean with the mirror image
 ) -> tuple[PixelNetwork, dict]:  # in evaluation mode; for `extractor.json`, sha256 empty for random weights
     "A network of timm with its weights, its head cut off; `InputError` for an unknown option or missing weights."
     if not timm.is_model(model):
@@ -152,9 +152,9 @@ def build(
     own = timm.data.resolve_data_config(model=network)
     network.reset_classifier(0)
     about = {"library": "timm", "model": model, "weights": weights, "sha256": digest, "size": own["input_size"][-1],
-             "resize": own["interpolation"], "normalisation": normalisation, "pool": pool, "mirror": mirror,
+             "resize": own["interpolation"], "normalisation": normalisation, "pool": pool, "hflip": hflip,
              "parameters": sum(p.numel() for p in network.parameters())}
-    return PixelNetwork(network, *_moments(model, weights, normalisation, own), pool, mirror).eval(), about
+    return PixelNetwork(network, *_moments(model, weights, normalisation, own), pool, hflip).eval(), about
 
 # %% ../../nbs/features/deep_torch.ipynb #79ff847c
 @torch.inference_mode()
@@ -189,7 +189,7 @@ class TimmEmbedding:
     def open(cls, folder: str | Path) -> "TimmEmbedding":  # with `extractor.json` and `network.safetensors`
         "Read an extractor; no code in its files is run."
         about = json.loads((Path(folder) / "extractor.json").read_text())
-        network, _ = build(about["model"], "random", pool=about["pool"], mirror=about["mirror"])
+        network, _ = build(about["model"], "random", pool=about["pool"], hflip=about["hflip"])
         path = Path(folder) / "network.safetensors"
         fill(network, read_tensors(path), str(path))
         return cls(network, about, about["precision"])

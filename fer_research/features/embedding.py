@@ -32,11 +32,11 @@ CHUNK = 256  # images that are decoded, and kept, at a time
 def in_batches(
     network: Callable[[np.ndarray], np.ndarray],  # (m, size, size, 3) uint8 -> (m, d) float32
     pixels: np.ndarray,  # (n, size, size, 3) uint8
-    batch: int,          # images that the network sees at a time
+    batch_size: int,     # images that the network sees at a time
     dimensions: int,     # d
 ) -> np.ndarray:  # (n, d) float32
     "The vectors of images, a batch at a time."
-    vectors = [network(pixels[i : i + batch]) for i in range(0, len(pixels), batch)]
+    vectors = [network(pixels[i : i + batch_size]) for i in range(0, len(pixels), batch_size)]
     return np.concatenate(vectors) if vectors else np.empty((0, dimensions), np.float32)
 
 # %% ../../nbs/features/embedding.ipynb #8a3240cb
@@ -49,30 +49,30 @@ class Embedding:
         graph: str | openvino.Model,  # (n, size, size, 3) uint8 -> (n, d) float32, or the path of its `network.xml`
         view: View,                # how it wants to see an image
         precision: str = "fp32",   # a key of `PRECISIONS`
-        batch: int = BATCH,        # images that the network sees at a time
+        batch_size: int = BATCH,   # images that the network sees at a time
     ):
         settings = {"INFERENCE_PRECISION_HINT": PRECISIONS[precision], "PERFORMANCE_HINT": "LATENCY"}
         if threads := os.environ.get("OMP_NUM_THREADS"): settings["INFERENCE_NUM_THREADS"] = int(threads)
-        self.views, self.precision, self.batch = [view], precision, batch
+        self.views, self.precision, self.batch_size = [view], precision, batch_size
         self._network = openvino.Core().compile_model(graph, "CPU", settings)
         self.dimensions = self._network.output(0).partial_shape[1].get_length()
 
     def transform(self, pixels: np.ndarray) -> np.ndarray:  # (n, size, size, 3) uint8 -> (n, dimensions) float32
         "Embed images, a batch at a time."
-        return in_batches(lambda some: self._network(some)[0], pixels, self.batch, self.dimensions)
+        return in_batches(lambda some: self._network(some)[0], pixels, self.batch_size, self.dimensions)
 
     @classmethod
     def open(cls, folder: str | Path) -> "Embedding":  # with `extractor.json` and `network.xml`
         "Read an extractor; no code in its files is run."
         about = json.loads((Path(folder) / "extractor.json").read_text())
         return cls(str(Path(folder) / "network.xml"), View("RGB", about["size"], about["resize"]), about["precision"],
-                   about.get("batch", BATCH))
+                   about.get("batch_size", BATCH))
 
 # %% ../../nbs/features/embedding.ipynb #70529cd7
 def save_graph(
     folder: str | Path,      # usually outputs/features/STUDY/FEATURES/extractor
     graph: openvino.Model,   # (n, size, size, 3) uint8 -> (n, d) float32
-    about: Mapping,          # model, size, resize, perhaps batch, and whatever else is worth knowing
+    about: Mapping,          # model, size, resize, perhaps batch_size, and whatever else is worth knowing
     precision: str = "fp32",  # a key of `PRECISIONS`
 ) -> Embedding:
     "Write a graph as `network.xml` and `network.bin`, with `extractor.json`; the same graph gives the same bytes."

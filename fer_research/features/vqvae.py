@@ -39,27 +39,27 @@ def _move(quantiser: "Quantiser", z: torch.Tensor, numbers: torch.Tensor) -> Non
 # %% ../../nbs/features/vqvae.ipynb #8d884bac
 class Quantiser(nn.Module):
     "Replaces vectors by those of a codebook (van den Oord et al. 2017, equations 1 to 3 and appendix A.1)."
-    codebook: torch.Tensor  # (codes, width)
+    codebook: torch.Tensor  # (codebook_size, embedding_dim)
 
     def __init__(
         self,
-        codes: int,           # vectors in the codebook
-        width: int,           # numbers in each
+        codebook_size: int,   # vectors in the codebook
+        embedding_dim: int,   # numbers in each
         decay: float = 0.99,  # of the moving averages
         alive: float = 1.0,   # moved where fewer places of a batch than this were assigned, as a moving average
     ):
         super().__init__()
         self.decay, self.alive = decay, alive
-        self.register_buffer("codebook", torch.randn(codes, width))
-        self.register_buffer("counts", torch.zeros(codes))  # so that the first batch gives every code its place
+        self.register_buffer("codebook", torch.randn(codebook_size, embedding_dim))
+        self.register_buffer("counts", torch.zeros(codebook_size))  # so that the first batch gives every code its place
         self.register_buffer("sums", self.codebook.clone())
 
-    def nearest(self, z: torch.Tensor) -> torch.Tensor:  # (n, width, h, w) -> (n, h, w) int64
+    def nearest(self, z: torch.Tensor) -> torch.Tensor:  # (n, embedding_dim, h, w) -> (n, h, w) int64
         "The number of the nearest codebook vector at each place."
         kernel = self.codebook[:, :, None, None]
         return (F.conv2d(z, -2 * kernel) + (self.codebook**2).sum(dim=1)[:, None, None]).argmin(dim=1)
 
-    def forward(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # (n, width, h, w)
+    def forward(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # as z
         "As z; (n, h, w) numbers; mean square distance to the codes. While training, the codebook moves."
         numbers = self.nearest(z)
         if self.training: _move(self, z.detach(), numbers)
@@ -90,18 +90,18 @@ def _scaled(images: torch.Tensor) -> torch.Tensor:
     return images[:, None].float() / 127.5 - 1
 
 
-def _encoder(channels: int, width: int) -> nn.Sequential:
-    "A picture as (width, side / 4, side / 4)."
+def _encoder(channels: int, embedding_dim: int) -> nn.Sequential:
+    "A picture as (embedding_dim, side / 4, side / 4)."
     half = channels // 2
     return nn.Sequential(nn.Conv2d(1, half, 4, 2, 1), nn.ReLU(), nn.Conv2d(half, channels, 4, 2, 1), nn.ReLU(),
                          nn.Conv2d(channels, channels, 3, padding=1), Residual(channels), nn.ReLU(),
-                         nn.Conv2d(channels, width, 1))
+                         nn.Conv2d(channels, embedding_dim, 1))
 
 
-def _decoder(channels: int, width: int) -> nn.Sequential:
+def _decoder(channels: int, embedding_dim: int) -> nn.Sequential:
     "The way back."
     half = channels // 2
-    return nn.Sequential(nn.Conv2d(width, channels, 3, padding=1), Residual(channels), nn.ReLU(),
+    return nn.Sequential(nn.Conv2d(embedding_dim, channels, 3, padding=1), Residual(channels), nn.ReLU(),
                          nn.ConvTranspose2d(channels, half, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(half, 1, 4, 2, 1))
 
 # %% ../../nbs/features/vqvae.ipynb #37129619
@@ -109,14 +109,14 @@ class VQVAE(nn.Module):
     "An autoencoder with a codebook in its middle; a quarter of the picture's side in codes."
     def __init__(
         self,
-        codes: int = 256,     # vectors in the codebook
-        width: int = 32,      # numbers in each
-        channels: int = 64,   # of the convolutions
+        codebook_size: int = 256,  # vectors in the codebook
+        embedding_dim: int = 32,  # numbers in each
+        channels: int = 64,  # of the convolutions
     ):
         super().__init__()
-        self.settings = {"codes": codes, "width": width, "channels": channels}
-        self.encoder, self.quantiser = _encoder(channels, width), Quantiser(codes, width)
-        self.decoder = _decoder(channels, width)
+        self.settings = {"codebook_size": codebook_size, "embedding_dim": embedding_dim, "channels": channels}
+        self.encoder, self.quantiser = _encoder(channels, embedding_dim), Quantiser(codebook_size, embedding_dim)
+        self.decoder = _decoder(channels, embedding_dim)
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:  # (n, 48, 48) uint8 -> (n, 12, 12) int64
         "The codes of images."
@@ -135,10 +135,10 @@ class VQVAE(nn.Module):
 # %% ../../nbs/features/vqvae.ipynb #e2442a16
 def perplexity(
     numbers: np.ndarray,  # codes, any shape
-    codes: int,           # vectors in the codebook
-) -> float:  # 1 .. codes
+    codebook_size: int,   # vectors in the codebook
+) -> float:  # 1 .. codebook_size
     "How many equally frequent codes would be as hard to guess."
-    shares = np.bincount(np.ravel(numbers), minlength=codes) / np.size(numbers)
+    shares = np.bincount(np.ravel(numbers), minlength=codebook_size) / np.size(numbers)
     return float(np.exp(-(shares[shares > 0] * np.log(shares[shares > 0])).sum()))
 
 # %% ../../nbs/features/vqvae.ipynb #a8ff9641
@@ -158,7 +158,7 @@ def _evaluate(model: VQVAE, images: np.ndarray) -> dict[str, float]:
     results = [(len(batch), *model(batch)) for batch in batches]
     codes = np.concatenate([numbers.numpy() for *_, numbers in results])
     return {"val_loss": sum(n * error.item() for n, error, *_ in results) / len(images),
-            "val_perplexity": perplexity(codes, model.settings["codes"])}
+            "val_perplexity": perplexity(codes, model.settings["codebook_size"])}
 
 # %% ../../nbs/features/vqvae.ipynb #a47e2376
 def train(
@@ -167,8 +167,8 @@ def train(
     settings: dict[str, int],  # of `VQVAE`
     partial: str | Path,     # file for the state after each epoch; the caller's to remove
     epochs: int = 10,
-    batch: int = 64,         # images
-    rate: float = 1e-3,      # of Adam
+    batch_size: int = 64,    # images
+    learning_rate: float = 1e-3,  # of Adam
     seed: int = 42,          # of first weights, order and new places of codes
 ) -> Trained:
     "Train on one part, or go on with a training that was stopped."
@@ -183,10 +183,11 @@ def train(
     def measure() -> dict[str, float]:
         used = np.concatenate(numbers)
         numbers.clear()
-        return {"train_perplexity": perplexity(used, model.settings["codes"]), **_evaluate(model, validation)}
+        return {"train_perplexity": perplexity(used, model.settings["codebook_size"]), **_evaluate(model, validation)}
 
     callbacks = [Seeds(seed + 1), Evaluation(measure), Checkpoint(partial, model=model)]
-    history = fit(model, torch.optim.Adam(model.parameters(), lr=rate), loss, len(images), epochs, batch, callbacks)
+    optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    history = fit(model, optimiser, loss, len(images), epochs, batch_size, callbacks)
     return Trained(model.eval(), pd.DataFrame(history))
 
 # %% ../../nbs/features/vqvae.ipynb #327dc86b
@@ -251,7 +252,7 @@ class CodeVectors(nn.Module):
     def forward(
         self,
         pixels: torch.Tensor,  # (n, 48, 48, 3) uint8
-    ) -> torch.Tensor:  # (n, width, 12, 12) float32
+    ) -> torch.Tensor:  # (n, embedding_dim, 12, 12) float32
         "Encode, and look each code up."
         return self.model.quantiser.codebook[self.model.encode(pixels.float().mean(dim=-1))].movedim(-1, 1)
 

@@ -67,24 +67,25 @@ def fit_lda(
 @threadpool_limits.wrap(limits=1)
 def fit_logistic(
     train: Part,                 # to learn from
-    validation: Part,            # to choose on; may be empty if `penalties` has one value
+    validation: Part,            # to choose on; may be empty if there is one value of C
     seed: int,                   # not used: the solver is deterministic
-    penalties: Sequence[float] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0),  # values of C, inverse strength of the L2 penalty
+    Cs: Sequence[float] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0),  # values of C, inverse strengths of the L2 penalty
 ) -> Fitted:
     "On standardised features unless they are sparse; C by validation accuracy, the smaller at a tie."
-    _something_to_choose_on(penalties, validation)
+    _require_validation(validation, Cs=Cs)
     scaler = [] if sparse.issparse(train.X) else [StandardScaler()]
     make = lambda C: make_pipeline(*scaler, LogisticRegression(C=C, max_iter=2000))
-    probas = {C: part_proba(make(C).fit(*train), validation) for C in sorted(penalties)}
+    probas = {C: part_proba(make(C).fit(*train), validation) for C in sorted(Cs)}
     tried = [{"C": C, **scores(proba, validation)} for C, proba in probas.items()]
     best = max(tried, key=lambda row: row.get("val_accuracy", 0))
     return Fitted(make(best["C"]).fit(*train.joined(validation)), best, pd.DataFrame(tried), probas[best["C"]])
 
 
-def _something_to_choose_on(penalties: Sequence[float], validation: Part) -> None:
+def _require_validation(validation: Part, **choices: Sequence[float]) -> None:
     "`InputError` for a choice without a validation part."
-    if len(penalties) > 1 and not len(validation.y):
-        raise InputError(f"penalties={list(penalties)}: choosing among them needs a validation part")
+    for name, values in choices.items():
+        if len(values) > 1 and not len(validation.y):
+            raise InputError(f"{name}={list(values)}: choosing among them needs a validation part")
 
 # %% ../../nbs/models/classifiers.ipynb #bd5d1422
 def _trained(train: Part, hidden: int, alpha: float, epochs: int, seed: int):
@@ -99,17 +100,17 @@ def _trained(train: Part, hidden: int, alpha: float, epochs: int, seed: int):
 @threadpool_limits.wrap(limits=1)
 def fit_mlp(
     train: Part,       # to learn from
-    validation: Part,  # to choose on; may be empty if `penalties` has one value, then all epochs are run
+    validation: Part,  # to choose on; may be empty if there is one value of alpha, then all epochs are run
     seed: int,         # of the first weights and the order of the batches
     hidden: int = 128,  # units of the hidden layer
-    penalties: Sequence[float] = (1.0, 3.0, 10.0),  # strengths of the L2 penalty (`alpha` of MLPClassifier)
+    alphas: Sequence[float] = (1.0, 3.0, 10.0),  # strengths of the L2 penalty (`alpha` of MLPClassifier)
     epochs: int = 60,   # at most
     patience: int = 8,  # epochs without a lower validation loss before a penalty is given up
 ) -> Fitted:
     "Multilayer perceptron with one hidden layer; penalty and epochs by the lowest validation loss."
-    _something_to_choose_on(penalties, validation)
+    _require_validation(validation, alphas=alphas)
     probas, tried = {}, []
-    for alpha in progress(sorted(penalties) if len(validation.y) else [], "dense network", unit="penalty"):
+    for alpha in progress(sorted(alphas) if len(validation.y) else [], "dense network", unit="penalty"):
         losses: list[float] = []
         for epoch, model in enumerate(_trained(train, hidden, alpha, epochs, seed), 1):
             proba = part_proba(model, validation)
@@ -117,7 +118,7 @@ def fit_mlp(
             losses.append(tried[-1]["val_loss"])
             if min(losses) == losses[-1]: probas[alpha] = proba
             if epoch - np.argmin(losses) > patience: break
-    best = min(tried, key=lambda row: row["val_loss"]) if tried else {"alpha": penalties[0], "epoch": epochs}
+    best = min(tried, key=lambda row: row["val_loss"]) if tried else {"alpha": alphas[0], "epoch": epochs}
     *_, model = _trained(train.joined(validation), hidden, best["alpha"], best["epoch"], seed)
     return Fitted(model, best if tried else {}, pd.DataFrame(tried or [best]), probas.get(best["alpha"]))
 

@@ -94,19 +94,20 @@ def build(
 def moved(
     images: tf.Tensor,     # (n, side, side, channels) float32
     seed: tuple[int, int] | tf.Tensor,  # two numbers; the same ones give the same moves
-    turn: float = 5.0,     # greatest rotation, degrees
-    zoom: float = 0.1,     # greatest change of each side's length, as a share
-    shift: float = 0.1,    # greatest shift, as a share of a side
-    mirror: bool = False,  # whether half of them are mirrored
+    degrees: float = 5.0,  # greatest rotation
+    scale: float = 0.1,    # greatest change of each side's length, as a share
+    translate: float = 0.1,  # greatest shift, as a share of a side
+    hflip: bool = False,   # whether half of them are flipped from left to right
 ) -> tf.Tensor:  # as `images`
     "Every picture by an affine map of its own."
     n, side = tf.shape(images)[0], tf.cast(tf.shape(images)[1], tf.float32)
     parts = tf.random.stateless_uniform((n, 5), tf.cast(seed, tf.int64), -1, 1)
-    angle, scale, move = parts[:, 0] * turn * np.pi / 180, 1 + parts[:, 1:3] * zoom, parts[:, 3:] * shift * side
+    angle, factors = parts[:, 0] * degrees * np.pi / 180, 1 + parts[:, 1:3] * scale
+    move = parts[:, 3:] * translate * side
     cos, sin, middle = tf.cos(angle), tf.sin(angle), (side - 1) / 2
-    a, b, c, d = cos * scale[:, 0], -sin * scale[:, 1], sin * scale[:, 0], cos * scale[:, 1]
+    a, b, c, d = cos * factors[:, 0], -sin * factors[:, 1], sin * factors[:, 0], cos * factors[:, 1]
     x, y = move[:, 0] + middle - (a + b) * middle, move[:, 1] + middle - (c + d) * middle
-    if mirror:  # as a part of the map: several times cheaper than to turn round what is in memory
+    if hflip:  # as a part of the map: several times cheaper than to turn round what is in memory
         sign = tf.where(tf.random.stateless_uniform((n,), tf.cast(seed, tf.int64) + 1) < 0.5, -1.0, 1.0)
         a, b, x = sign * a, sign * b, middle + sign * (x - middle)
     maps = tf.stack([a, b, x, c, d, y, tf.zeros(n), tf.zeros(n)], axis=1)
@@ -117,13 +118,13 @@ def moved(
 def batches(
     images: np.ndarray,  # (n, side, side, channels) float32
     y: np.ndarray,       # (n,) classes
-    batch: int,          # pictures
+    batch_size: int,     # pictures
     seed: int,           # of the order and the moves
     augmented: bool,     # whether pictures move
 ) -> tf.data.Dataset:  # of an epoch; others when it is gone through again
     "Shuffled batches."
     images, y = tf.constant(images), tf.constant(y)
-    rows = tf.data.Dataset.range(len(y)).shuffle(len(y), seed).batch(batch)
+    rows = tf.data.Dataset.range(len(y)).shuffle(len(y), seed).batch(batch_size)
     seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).batch(2)
 
     def gathered(rows: tf.Tensor, pair: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -138,14 +139,14 @@ def fit(
     validation: Part,      # likewise, to look at
     seed: int,             # of the order and the moves
     epochs: int = 5,
-    batch: int = 32,         # pictures
+    batch_size: int = 32,    # pictures
     augmented: bool = True,  # whether pictures move
     weighted: bool = False,  # whether a picture of a rare class counts for more, so that all classes count alike
 ) -> pd.DataFrame:  # a row an epoch: epoch, loss (nats) and accuracy of both parts: train_ (while learning), val_
     "Train as the source did."
     counts = np.bincount(train.y)
     weights = dict(enumerate(len(train.y) / len(counts) / counts)) if weighted else None
-    history = training_keras.fit(network, batches(*train, batch, seed, augmented), epochs, class_weight=weights,
+    history = training_keras.fit(network, batches(*train, batch_size, seed, augmented), epochs, class_weight=weights,
                                  validation_data=tuple(validation), validation_batch_size=1000)
     return history[["epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy"]]
 

@@ -192,10 +192,10 @@ class Network(DenseLayers):
         for dense in self.dense if self.l2 else []: dense.weight_grad += self.l2 * dense.weight
         return loss
 
-    def learn(self, X: np.ndarray, y: np.ndarray, rate: float) -> float:
-        "One step of the optimiser with a learning rate; the cross-entropy before, nats."
+    def learn(self, X: np.ndarray, y: np.ndarray, learning_rate: float) -> float:
+        "One step of the optimiser; the cross-entropy before, nats."
         loss = self.backpropagate(X, y)
-        self._optimiser.step(self.theta, self.grad, rate)
+        self._optimiser.step(self.theta, self.grad, learning_rate)
         return loss
 
 # %% ../../nbs/models/mlp_numpy.ipynb #3e45acd0
@@ -219,18 +219,18 @@ class SGD:
         self,
         theta: np.ndarray,  # parameters; changed
         grad: np.ndarray,   # the loss's derivative by them
-        rate: float,        # learning rate
+        learning_rate: float,
     ) -> None:
         "Change the parameters."
         if self._speed is None: self._speed = np.zeros_like(theta)
         for part, slope, speed in _blocks(theta, grad, self._speed):
             speed *= self.momentum
             speed += slope
-            part -= rate * speed
+            part -= learning_rate * speed
 
 # %% ../../nbs/models/mlp_numpy.ipynb #828525bd
 def _adam(theta: np.ndarray, grad: np.ndarray, mean: np.ndarray, square: np.ndarray, scratch: np.ndarray,
-          beta1: float, beta2: float, rate: float, epsilon: float) -> None:
+          beta1: float, beta2: float, learning_rate: float, epsilon: float) -> None:
     "Change parameters and both means; `scratch` is overwritten."
     mean *= beta1
     mean += np.multiply(grad, 1 - beta1, out=scratch)
@@ -241,7 +241,7 @@ def _adam(theta: np.ndarray, grad: np.ndarray, mean: np.ndarray, square: np.ndar
     np.sqrt(square, out=scratch)
     scratch += epsilon
     np.divide(mean, scratch, out=scratch)
-    scratch *= rate
+    scratch *= learning_rate
     theta -= scratch
 
 # %% ../../nbs/models/mlp_numpy.ipynb #2efb9c81
@@ -259,25 +259,25 @@ class Adam:
         self,
         theta: np.ndarray,  # parameters; changed
         grad: np.ndarray,   # the loss's derivative by them
-        rate: float,        # learning rate
+        learning_rate: float,
     ) -> None:
         "Change the parameters."
         if not self.steps:
             self._means, self._scratch = (np.zeros_like(theta), np.zeros_like(theta)), np.empty(BLOCK, theta.dtype)
         self.steps += 1
         root = math.sqrt(1 - self.beta2**self.steps)
-        rate, epsilon = rate * root / (1 - self.beta1**self.steps), self.epsilon * root
+        learning_rate, epsilon = learning_rate * root / (1 - self.beta1**self.steps), self.epsilon * root
         for block in _blocks(theta, grad, *self._means):
-            _adam(*block, self._scratch[: len(block[0])], self.beta1, self.beta2, rate, epsilon)
+            _adam(*block, self._scratch[: len(block[0])], self.beta1, self.beta2, learning_rate, epsilon)
 
 
 OPTIMISERS = {"gd": lambda: SGD(0.0), "sgd": lambda: SGD(0.9), "adam": Adam}  # the first sees all items in each step
 
 # %% ../../nbs/models/mlp_numpy.ipynb #e04cc5e2
-SCHEDULES = {  # rate, floor, share of the epochs that are over -> rate
-    "constant": lambda rate, floor, over: rate,
-    "linear": lambda rate, floor, over: max(rate * (1 - over), floor),
-    "exponential": lambda rate, floor, over: rate * (floor / rate) ** over,
+SCHEDULES = {  # first learning rate, lowest one, share of the epochs that are over -> learning rate
+    "constant": lambda first, lowest, over: first,
+    "linear": lambda first, lowest, over: max(first * (1 - over), lowest),
+    "exponential": lambda first, lowest, over: first * (lowest / first) ** over,
 }
 
 # %% ../../nbs/models/mlp_numpy.ipynb #786dbef5
@@ -286,7 +286,7 @@ class Trainable(Protocol):
     parameters: Sequence[np.ndarray]  # weights and biases of each layer in turn
 
     def scores(self, X: np.ndarray) -> np.ndarray: ...
-    def learn(self, X: np.ndarray, y: np.ndarray, rate: float) -> float: ...
+    def learn(self, X: np.ndarray, y: np.ndarray, learning_rate: float) -> float: ...
     def restore(self, parameters: Sequence[np.ndarray]) -> None: ...
 
 
@@ -303,20 +303,20 @@ def train(
     held: tuple[np.ndarray, np.ndarray] | None,  # the same of the validation part
     rng: np.random.Generator,  # of the order
     epochs: int,    # at most
-    batch: int,     # items in a step
-    rate: float,    # learning rate at the start
+    batch_size: int,  # items in a step
+    learning_rate: float,  # at the start
     schedule: str = "constant",  # a key of `SCHEDULES`
-    floor: float = 1e-5,  # lowest learning rate
+    min_learning_rate: float = 1e-5,
     patience: int | None = None,  # epochs without a better validation loss; None: all epochs, and the last parameters
     report: Callable[[dict], None] | None = None,  # is given each row of the history
-) -> pd.DataFrame:  # a row an epoch: epoch, rate, train_loss (mean while learning, nats); val_loss, val_accuracy
+) -> pd.DataFrame:  # a row an epoch: epoch, learning_rate, train_loss (while learning, nats); val_loss, val_accuracy
     "Train a network; with `patience`, its parameters are those of the best epoch."
     history, kept = [], None
     for epoch in progress(range(epochs), "training", unit="epoch"):
-        now, order = SCHEDULES[schedule](rate, floor, epoch / epochs), rng.permutation(len(y))
+        now, order = SCHEDULES[schedule](learning_rate, min_learning_rate, epoch / epochs), rng.permutation(len(y))
         losses = [network.learn(X[order[rows]], y[order[rows]], now) * (rows.stop - rows.start)
-                  for rows in gen_batches(len(y), batch)]
-        history.append({"epoch": epoch + 1, "rate": now, "train_loss": sum(losses) / len(y),
+                  for rows in gen_batches(len(y), batch_size)]
+        history.append({"epoch": epoch + 1, "learning_rate": now, "train_loss": sum(losses) / len(y),
                         **(_evaluate(network, *held) if held else {})})
         if report: report(history[-1])
         if patience is None or held is None: continue
@@ -340,19 +340,19 @@ class BaseMLP(ScoreClassifier):
         self,
         hidden: Sequence[int] = (100,),  # units of each hidden layer
         optimiser: str = "adam",  # a key of `OPTIMISERS`
-        rate: float = 1e-3,    # learning rate at the start
-        batch: int = 32,       # items in a step; of no meaning to "gd"
+        learning_rate: float = 1e-3,  # at the start
+        batch_size: int = 32,  # items in a step; of no meaning to "gd"
         epochs: int = 200,     # at most
         schedule: str = "constant",  # a key of `SCHEDULES`
-        floor: float = 1e-5,   # lowest learning rate
+        min_learning_rate: float = 1e-5,
         l2: float = 0.0,       # strength of the penalty on weights
         dropout: float = 0.0,  # share of hidden units, in [0, 1)
         patience: int | None = 20,  # epochs without a better validation loss; None: no early stopping
         random_state: int | None = None,  # of the first weights, the order and dropout
     ):
-        self.hidden, self.optimiser, self.rate, self.batch, self.epochs = hidden, optimiser, rate, batch, epochs
-        self.schedule, self.floor, self.l2, self.dropout = schedule, floor, l2, dropout
-        self.patience, self.random_state = patience, random_state
+        self.hidden, self.optimiser, self.learning_rate, self.batch_size = hidden, optimiser, learning_rate, batch_size
+        self.epochs, self.schedule, self.min_learning_rate = epochs, schedule, min_learning_rate
+        self.l2, self.dropout, self.patience, self.random_state = l2, dropout, patience, random_state
 
     def _validate(self, X: np.ndarray, y: np.ndarray, held: tuple | None) -> tuple:
         "Items, numbers of their classes, and the same of the validation part where there is one."
@@ -378,9 +378,9 @@ class NumpyMLP(BaseMLP):
         X, y, held = self._validate(X, y, validation)
         rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
         network = self._network(he_normal([X.shape[1], *self.hidden, len(self.classes_)], rng), rng)
-        batch = len(y) if self.optimiser == "gd" else self.batch
-        self.history_ = train(network, X, y, held, rng, self.epochs, batch, self.rate, self.schedule, self.floor,
-                              self.patience, report)
+        batch_size = len(y) if self.optimiser == "gd" else self.batch_size
+        self.history_ = train(network, X, y, held, rng, self.epochs, batch_size, self.learning_rate, self.schedule,
+                              self.min_learning_rate, self.patience, report)
         self.parameters_, self.n_iter_ = [np.array(array) for array in network.parameters], len(self.history_)
         return self
 

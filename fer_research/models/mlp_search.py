@@ -88,8 +88,8 @@ SPACES: dict[str, dict[str, BaseDistribution]] = {
 SPACES["joint"] = SPACES["architecture"] | {
     "optimiser": CategoricalDistribution(("sgd", "adam")),
     "schedule": CategoricalDistribution(("constant", "linear", "exponential")),
-    "rate": FloatDistribution(1e-4, 1e-1, log=True),
-    "batch": CategoricalDistribution((32, 64)),
+    "learning_rate": FloatDistribution(1e-4, 1e-1, log=True),
+    "batch_size": CategoricalDistribution((32, 64)),
     "l2": FloatDistribution(1e-3, 1e-1, log=True),
 }
 

@@ -63,8 +63,8 @@ def fit_perceptron(
     hidden: Sequence[int] = (128, 64, 32),  # units of each hidden layer
     activation: str = "sigmoid",  # a key of `ACTIVATIONS`
     epochs: int = 30,
-    batch: int = 64,        # items
-    rate: float = 1e-3,     # of Adam
+    batch_size: int = 64,   # items
+    learning_rate: float = 1e-3,  # of Adam
 ) -> Fitted:  # its history: epoch, train_loss (nats), val_accuracy, val_loss
     "Train by Adam on the cross-entropy and keep the epoch with the highest held-out accuracy, the first at a tie."
     torch.manual_seed(seed)
@@ -76,9 +76,9 @@ def fit_perceptron(
         value = nn.functional.cross_entropy(network(X[rows]), y[rows])
         return value, {"train_loss": value}
 
-    optimiser = torch.optim.Adam(network.parameters(), lr=rate, eps=1e-7)  # Keras' epsilon
+    optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate, eps=1e-7)  # Keras' epsilon
     callbacks = [Evaluation(lambda: scores(predict(), held)), BestEpoch(network, "val_accuracy")]
-    history = fit(network, optimiser, loss, len(y), epochs, batch, callbacks)
+    history = fit(network, optimiser, loss, len(y), epochs, batch_size, callbacks)
     best = max(history, key=lambda row: row["val_accuracy"])
     chosen = {name: value for name, value in best.items() if name != "train_loss"}
     return Fitted(as_classifier(network, activation), chosen, pd.DataFrame(history), predict())
@@ -133,10 +133,10 @@ class TorchNetwork(TorchLayers):
         self,
         X: np.ndarray,  # (m, inputs) float32
         y: np.ndarray,  # (m,) classes
-        rate: float,    # learning rate
+        learning_rate: float,
     ) -> float:  # cross-entropy before, nats
         "One step of the optimiser."
-        for group in self._optimiser.param_groups: group["lr"] = rate
+        for group in self._optimiser.param_groups: group["lr"] = learning_rate
         loss = nn.functional.cross_entropy(self.network.train()(torch.from_numpy(X)), torch.from_numpy(y))
         self._optimiser.zero_grad()
         loss.backward()

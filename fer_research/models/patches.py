@@ -67,7 +67,7 @@ class PatchFeatures:
         size: int,              # side of the pictures, pixels
     ):
         graph = graph_of(nn.Sequential(front, network).eval(), size)
-        self._compiled = Embedding(graph, View("RGB", size), batch=BATCH)
+        self._compiled = Embedding(graph, View("RGB", size), batch_size=BATCH)
 
     def transform(
         self,

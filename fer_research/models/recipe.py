@@ -26,21 +26,21 @@ from ..training_torch import AveragedWeights, Checkpoint, Evaluation, Schedule, 
 # %% ../../nbs/models/recipe.ipynb #32754a75
 def moved(
     images: torch.Tensor,  # (n, channels, height, width)
-    shift: float = 0.0,    # greatest shift, as a share of half the side
-    turn: float = 0.0,     # greatest rotation, degrees
-    stretch: float = 0.0,  # greatest change of each side's length, as a share
-    slant: float = 0.0,    # greatest shear
-    mirror: bool = False,  # whether half of them are mirrored
+    translate: float = 0.0,  # greatest shift, as a share of half the side
+    degrees: float = 0.0,  # greatest rotation
+    scale: float = 0.0,    # greatest change of each side's length, as a share
+    shear: float = 0.0,    # greatest shear
+    hflip: bool = False,   # whether half of them are flipped from left to right
 ) -> torch.Tensor:  # as `images`
     "Every picture by an affine map of its own; the rest is black."
     n, uniform = len(images), lambda most, *shape: (2 * torch.rand(len(images), *shape) - 1) * most
-    angle, scale = uniform(turn / 180 * torch.pi), 1 + uniform(stretch, 2)
+    angle, factors = uniform(degrees / 180 * torch.pi), 1 + uniform(scale, 2)
     rotation = torch.stack([torch.cos(angle), -torch.sin(angle), torch.sin(angle), torch.cos(angle)],
                            dim=1).reshape(n, 2, 2)
-    shear = torch.eye(2).repeat(n, 1, 1)
-    shear[:, 0, 1] = uniform(slant)
-    maps = torch.cat([rotation @ shear * scale[:, :, None], uniform(shift, 2)[:, :, None]], dim=2)
-    if mirror: maps[:, :, 0] *= torch.where(torch.rand(n) < 0.5, -1.0, 1.0)[:, None]
+    sheared = torch.eye(2).repeat(n, 1, 1)
+    sheared[:, 0, 1] = uniform(shear)
+    maps = torch.cat([rotation @ sheared * factors[:, :, None], uniform(translate, 2)[:, :, None]], dim=2)
+    if hflip: maps[:, :, 0] *= torch.where(torch.rand(n) < 0.5, -1.0, 1.0)[:, None]
     return F.grid_sample(images, F.affine_grid(maps, list(images.shape), align_corners=False), align_corners=False)
 
 # %% ../../nbs/models/recipe.ipynb #7fe79d2c
@@ -71,20 +71,20 @@ def mixup(
 class Recipe:
     "How a network is trained."
     epochs: int = 40
-    batch: int = 64        # pictures in a step
-    rate: float = 2e-3     # highest learning rate, of AdamW
-    decay: float = 0.01    # of the weights
-    smoothing: float = 0.1  # share of a target that goes to all classes
+    batch_size: int = 64   # pictures in a step
+    learning_rate: float = 2e-3  # the highest, of AdamW
+    weight_decay: float = 0.01
+    label_smoothing: float = 0.1  # share of a target that goes to all classes
     mixup: float = 0.2     # both parameters of the Beta distribution that says how much of the other picture; 0: none
-    shift: float = 0.15    # of `moved`
-    turn: float = 12.0     # of `moved`, degrees
-    stretch: float = 0.15  # of `moved`
-    slant: float = 0.15    # of `moved`
-    mirror: bool = False   # of `moved`
-    erase: int = 0         # side of the square that is erased from each picture, pixels
+    translate: float = 0.15  # of `moved`
+    degrees: float = 12.0  # of `moved`
+    scale: float = 0.15    # of `moved`
+    shear: float = 0.15    # of `moved`
+    hflip: bool = False    # of `moved`
+    erasing: int = 0       # side of the square that is erased from each picture, pixels
     cycle: bool = True     # whether the learning rate rises and falls; or it stays
-    half: bool = False     # whether the network computes in bf16, where the processor does so itself
-    average: float = 0.995  # share of the averaged weights that a step leaves; the first steps count alike
+    bf16: bool = False     # whether the network computes in bfloat16, where the processor does so itself
+    ema_decay: float = 0.995  # share of the averaged weights that a step leaves; the first steps count alike
 
 # %% ../../nbs/models/recipe.ipynb #a2c74c0d
 def one_cycle(
@@ -114,11 +114,11 @@ def logits(
 # %% ../../nbs/models/recipe.ipynb #91e8d66f
 def _loss(network: nn.Module, pictures: torch.Tensor, targets: torch.Tensor, recipe: Recipe) -> torch.Tensor:
     "The cross-entropy of pictures that have moved and been mixed."
-    pictures = moved(pictures, recipe.shift, recipe.turn, recipe.stretch, recipe.slant, recipe.mirror)
-    pictures, targets = mixup(erased(pictures, recipe.erase), targets, recipe.mixup)
-    bf16 = recipe.half and torch.cpu._is_avx512_bf16_supported()
+    pictures = moved(pictures, recipe.translate, recipe.degrees, recipe.scale, recipe.shear, recipe.hflip)
+    pictures, targets = mixup(erased(pictures, recipe.erasing), targets, recipe.mixup)
+    bf16 = recipe.bf16 and torch.cpu._is_avx512_bf16_supported()
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16): outputs = network(pictures)
-    return F.cross_entropy(outputs.float(), targets, label_smoothing=recipe.smoothing)
+    return F.cross_entropy(outputs.float(), targets, label_smoothing=recipe.label_smoothing)
 
 # %% ../../nbs/models/recipe.ipynb #e68e31eb
 def fit_network(
@@ -132,8 +132,9 @@ def fit_network(
 ) -> tuple[nn.Module, pd.DataFrame]:  # the averaged network; a row an epoch: epoch, train_loss, val_accuracy, val_loss
     "Train by a recipe, or go on where an earlier run with the same `state` was stopped."
     images, targets = torch.tensor(train.X), F.one_hot(torch.from_numpy(np.asarray(train.y))).float()
-    optimiser = torch.optim.AdamW(network.parameters(), recipe.rate, weight_decay=recipe.decay, fused=True)
-    average = AveragedWeights(network, recipe.average)
+    optimiser = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay,
+                                  fused=True)
+    average = AveragedWeights(network, recipe.ema_decay)
 
     def loss(rows: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         pictures = _pictures(images[rows]) if renew is None else renew(_pictures(images[rows]), rows)
@@ -141,9 +142,9 @@ def fit_network(
         return value, {"train_loss": value}
 
     measure = lambda: scores(softmax(logits(average.model, validation.X), axis=1), validation)
-    steps = recipe.epochs * -(-len(images) // recipe.batch)
-    schedule = [Schedule(one_cycle(optimiser, steps, recipe.rate))] if recipe.cycle else []
+    steps = recipe.epochs * -(-len(images) // recipe.batch_size)
+    schedule = [Schedule(one_cycle(optimiser, steps, recipe.learning_rate))] if recipe.cycle else []
     checkpoint = Checkpoint(state, network=network, average=average.average)
     callbacks = [Seeds(seed), *schedule, average, Evaluation(measure), checkpoint]
-    history = fit(network, optimiser, loss, len(images), recipe.epochs, recipe.batch, callbacks)
+    history = fit(network, optimiser, loss, len(images), recipe.epochs, recipe.batch_size, callbacks)
     return average.model.eval(), pd.DataFrame(history)

@@ -176,12 +176,12 @@ def depth(
 def augmented(
     faces: tf.Tensor,  # (n, side, side, 1) float32
     seed: tf.Tensor,   # two numbers; the same ones give the same moves
-    turn: float = 10.0,  # greatest rotation, degrees
-    zoom: float = 0.1,   # greatest change of each side's length, as a share
-    shift: float = 0.1,  # greatest shift, as a share of a side
+    degrees: float = 10.0,  # greatest rotation
+    scale: float = 0.1,  # greatest change of each side's length, as a share
+    translate: float = 0.1,  # greatest shift, as a share of a side
 ) -> tf.Tensor:  # as `faces`
     "Every face mirrored or not, and by an affine map of its own."
-    return moved(faces, seed, turn, zoom, shift, mirror=True)
+    return moved(faces, seed, degrees, scale, translate, hflip=True)
 
 # %% ../../nbs/models/transfer.ipynb #a6c27f04
 def faces_of(
@@ -196,7 +196,7 @@ def faces_of(
 # %% ../../nbs/models/transfer.ipynb #c42f1aca
 def batches(
     part: Part,      # X: (n, side, side) uint8
-    batch: int,      # faces
+    batch_size: int,  # faces
     seed: int,       # of the order and the moves
     epoch: int | range,  # its number, or those of several that follow one another
     moving: bool,    # whether faces move
@@ -208,7 +208,7 @@ def batches(
     pictures, y = tf.constant(part.X), tf.one_hot(part.y, classes)
 
     def steps(number: tf.Tensor, order: tf.Tensor) -> tf.data.Dataset:
-        rows = tf.data.Dataset.from_tensor_slices(order).batch(batch).enumerate()
+        rows = tf.data.Dataset.from_tensor_slices(order).batch(batch_size).enumerate()
         return rows.map(lambda step, rows: (tf.stack([step, seed + 1_000_003 * number]), rows))
 
     def gathered(moves: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -222,13 +222,13 @@ def batches(
 class Training:
     "How a network is trained."
     optimiser: str = "adam"   # "adam" or "sgd"
-    rate: float = 1e-4        # learning rate
+    learning_rate: float = 1e-4
     augmented: bool = False   # whether faces move
-    batch: int = 256          # faces in a step
+    batch_size: int = 256     # faces in a step
     epochs: int = 100         # at most
     patience: int = 6         # epochs without a better F1 after which to stop
     least: float = 0.001      # what counts as better
-    half: bool = False        # whether it is trained in half precision, where the device computes in it itself
+    bf16: bool = False        # whether it is trained in bfloat16, a GPU in float16, where the device computes so itself
 
 
 OPTIMISERS = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}
@@ -237,14 +237,14 @@ FEW = 100  # steps for which building a graph takes longer than it saves
 
 @contextmanager
 def precision(
-    half: bool,  # whether half precision is asked for
+    bf16: bool,  # whether half precision is asked for: bfloat16, on a GPU float16
 ) -> Iterator[None]:
     "Networks made meanwhile compute in half precision, where the device does so itself; their weights are whole."
     import openvino
     before, processor = keras.config.dtype_policy(), openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     own = "mixed_bfloat16" if "BF16" in processor else "float32"
     there = "mixed_float16" if tf.config.list_physical_devices("GPU") else own
-    keras.config.set_dtype_policy(there if half else "float32")
+    keras.config.set_dtype_policy(there if bf16 else "float32")
     try: yield
     finally: keras.config.set_dtype_policy(before)
 
@@ -284,18 +284,19 @@ def fit(
     "Train, or go on where an earlier run with the same `state` was stopped. `InputError` for an unknown optimiser."
     if how.optimiser not in OPTIMISERS:
         raise InputError(f"optimiser {how.optimiser!r}: expected one of {', '.join(OPTIMISERS)}")
-    with precision(how.half): made = network()
-    steps = -(-len(train.y) // how.batch)
-    made.compile(OPTIMISERS[how.optimiser](how.rate), "categorical_crossentropy", jit_compile=False,
+    with precision(how.bf16): made = network()
+    steps = -(-len(train.y) // how.batch_size)
+    made.compile(OPTIMISERS[how.optimiser](how.learning_rate), "categorical_crossentropy", jit_compile=False,
                  run_eagerly=steps * how.epochs < FEW, metrics=["accuracy", keras.metrics.F1Score("macro", name="f1")])
     made.optimizer.build(made.trainable_variables)
     measure = Evaluation(lambda: _scores(predict(made, validation.X), validation))
     stopping = keras.callbacks.EarlyStopping("val_f1", how.least, how.patience, mode="max", restore_best_weights=True)
     checkpoint = Checkpoint(state, made, stopping)
-    faces = batches(train, how.batch, seed, range(checkpoint.epochs, how.epochs), how.augmented, made.output_shape[-1])
+    faces = batches(train, how.batch_size, seed, range(checkpoint.epochs, how.epochs), how.augmented,
+                    made.output_shape[-1])
     history = training_keras.fit(made, faces, how.epochs, [measure, stopping, Divergence(), checkpoint],
                                  checkpoint.epochs, steps_per_epoch=steps)
-    return _in_full(made, network) if how.half else made, history
+    return _in_full(made, network) if how.bf16 else made, history
 
 # %% ../../nbs/models/transfer.ipynb #03136f59
 def diverged(
@@ -311,7 +312,7 @@ def from_options(
     seed: int,         # of random weights
     weights: str = "imagenet",  # of `build`
     epochs: int = 100,  # at most
-    half: bool = False,  # of `Training`
+    bf16: bool = False,  # of `Training`
     **fixed,           # further arguments of `build`
 ) -> tuple[Callable[[], keras.Model], Training]:  # makes the network; how it is trained
     "A network and its training; `InputError` for an option that neither has."
@@ -322,7 +323,7 @@ def from_options(
                          "Training")
     about = {name: options[name] for name in ("version", "size") if name in options}
     make = lambda: build(**about, weights=weights, seed=seed, branches=mine(Branches), **fixed)
-    return make, Training(**mine(Training), epochs=epochs, half=half)
+    return make, Training(**mine(Training), epochs=epochs, bf16=bf16)
 
 # %% ../../nbs/models/transfer.ipynb #6025f161
 def whole(

@@ -37,7 +37,7 @@ def write_baselines(
     items: pd.DataFrame,  # id, label and part of each item
     seed: int,
     neighbours: int,      # how many vote
-    penalties: Sequence[float],  # values of C to choose from
+    Cs: Sequence[float],  # values of C to choose from
 ) -> tuple[pd.DataFrame, str]:  # a column of metrics for each of the three; what to say of them, Markdown
     "Fit, test and store the three."
     pixels, classes = Pixels(prepared.images.shape[1]), sorted(items["label"].unique())
@@ -45,7 +45,7 @@ def write_baselines(
     train, validation = parts["training"], parts["validation"]
     models = {"majority": fit_majority(train, validation, seed),
               "neighbours": fit_neighbours(train, validation, seed, neighbours=neighbours),
-              "logistic": fit_logistic(train, validation, seed, penalties=penalties)}
+              "logistic": fit_logistic(train, validation, seed, Cs=Cs)}
     metrics, lines = {}, []
     for name, fitted in models.items():
         variant = f"{name}_{stage.key}"

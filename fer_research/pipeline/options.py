@@ -19,13 +19,13 @@ class NoOptions(Strict):
 
 class Linear(Strict):
     "Options of a multinomial logistic regression."
-    penalties: Values          # values of C to choose from
+    Cs: Values                 # values of C to choose from
 
 
 class Dense(Strict):
     "Options of a perceptron with one hidden layer."
     hidden: Count              # neurons
-    penalties: Values          # values of alpha to choose from
+    alphas: Values             # values of alpha to choose from
 
 
 class Trees(Strict):
@@ -51,7 +51,7 @@ class Baselines(Entry):
     protocol: Protocol = "sound"
     split: SplitKey
     neighbours: Count
-    penalties: Values          # values of C to choose from
+    Cs: Values                 # values of C to choose from
 
     def variants(self, key: str) -> list[Made]:
         "One for each."
@@ -90,6 +90,6 @@ class ReportedStudy(Study):
 
 
 # of `models.recipe.Recipe`; what is not named keeps its default
-Recipe = dict[Literal["epochs", "batch", "rate", "cycle", "decay", "smoothing", "mixup", "shift", "turn", "stretch",
-                      "slant", "mirror", "erase", "average", "half"],
+Recipe = dict[Literal["epochs", "batch_size", "learning_rate", "cycle", "weight_decay", "label_smoothing", "mixup",
+                      "translate", "degrees", "scale", "shear", "hflip", "erasing", "ema_decay", "bf16"],
               bool | Annotated[int | float, Field(ge=0)]]

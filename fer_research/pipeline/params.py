@@ -107,20 +107,28 @@ def check_params(
     return checked
 
 # %% ../../nbs/pipeline/params.ipynb #784c92e5
-RENAMED = {  # an earlier name of a section or an option -> the present one
+RENAMED = {  # an earlier name of a section or an option -> the present one, or those of several places
     "nine": "source_models", "perceptrons": "source_models", "networks": "source_models", "readings": "encodings",
     "rivals": "baselines", "heads": "classifiers", "variants": "fit", "vote": "ensemble", "join": "joined",
-    "reduce": "fit.KEY.components", "reading": "encoding", "members": "ensemble_size",
+    "reduce": "fit.KEY.components", "reading": "encoding", "rival": "baseline", "members": "ensemble_size",
+    "rate": "learning_rate", "floor": "min_learning_rate", "batch": "batch_size", "half": "bf16",
+    "average": "ema_decay", "decay": "weight_decay", "smoothing": "label_smoothing", "turn": "degrees",
+    "stretch": "scale", "slant": "shear", "shift": "translate", "mirror": "hflip", "erase": "erasing",
+    "penalties": "Cs or alphas", "codes": "codebook_size", "width": "embedding_dim", "found": "options_from",
 }
 
 
 def _explain(error: Mapping, schema: type[BaseModel], content: Mapping) -> str:
     "One of pydantic's errors as path, value and what is allowed."
-    location = _written_location(error["loc"], content)
+    of_key = error["loc"][-1] == "[key]"  # of a dictionary
+    place = error["loc"][:-1] if of_key else error["loc"]
+    location = _written_location(place, content)
     path = ".".join(map(str, location))
-    if error["type"] == "extra_forbidden":
-        if location[-1] in RENAMED: return f"{path}: is called {RENAMED[location[-1]]} now"
-        return f"{path}: unknown key; there are {', '.join(_allowed(schema, error['loc'][:-1]))}"
+    if of_key or error["type"] == "extra_forbidden":
+        allowed = _allowed(schema, place[:-1])
+        present = [name for name in RENAMED.get(location[-1], "").split(" or ") if name.partition(".")[0] in allowed]
+        if present: return f"{path}: is called {' or '.join(present)} now"
+        return f"{path}: unknown key; there are {', '.join(allowed)}"
     if error["type"] == "missing": return f"{path}: missing"
     value = "" if isinstance(error["input"], Mapping) else f"{error['input']!r}: "
     return f"{path}: {value}{error['msg'].removeprefix('Value error, ').replace('Input should', 'should')}"
@@ -148,10 +156,10 @@ def _allowed(schema: type[BaseModel], location: tuple) -> list[str]:
     here = whole
     for part in location:
         if "discriminator" in here: here = {"$ref": here["discriminator"]["mapping"][part]}
-        else: here = here.get("properties", {}).get(part) or here["additionalProperties"]
+        else: here = here.get("properties", {}).get(part) or here.get("additionalProperties") or here["items"]
         if "anyOf" in here: here = here["anyOf"][0]  # the other is nothing
         if "$ref" in here: here = whole["$defs"][here["$ref"].rpartition("/")[2]]
-    return list(here["properties"])
+    return list(here.get("properties") or here["propertyNames"]["enum"])
 
 # %% ../../nbs/pipeline/params.ipynb #b3941232
 def read_params(

@@ -47,7 +47,7 @@ class Embed(Entry):
     resize: Literal["nearest", "bilinear", "bicubic"] | None = None  # the model's own without it
     normalisation: Literal["model", "imagenet"] = "model"  # the model's own, or the mean and deviation of ImageNet
     pool: Literal["token", "mean", "both"] | None = None  # what is taken of a transformer's tokens; the model's own without it
-    mirror: bool = False       # the mean with what is seen in the mirror image
+    hflip: bool = False        # the mean with what is seen in the mirror image
 
     @model_validator(mode="after")
     def _keras_as_it_is(self):

@@ -26,12 +26,12 @@ class Parts(Strict):
 class Codes(Entry):
     "A VQ-VAE, and the codes that it gives."
     split: SplitKey            # trained on its training part
-    codes: Annotated[int, Field(ge=2)]  # vectors in the codebook
-    width: Count               # numbers in each
+    codebook_size: Annotated[int, Field(ge=2)]  # vectors
+    embedding_dim: Count       # numbers in each
     channels: Annotated[int, Field(ge=2, multiple_of=2)]  # of the convolutions
     epochs: Count
-    batch: Count               # images
-    rate: Positive             # of Adam
+    batch_size: Count          # images
+    learning_rate: Positive    # of Adam
 
 
 Encoding = Literal["numbers", "one_hot", "vectors", "pyramid"]  # of codes

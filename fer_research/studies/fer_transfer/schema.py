@@ -14,7 +14,7 @@ from ...pipeline.entries import Count, Entry, Fitted, Place, Share, SplitKey
 from ...pipeline.options import Baselines, Cut, Networks, Recipe, ReportedStudy
 
 # %% ../../../nbs/studies/fer_transfer/schema.ipynb #194050c2
-Option = Literal["version", "size", "optimiser", "rate", "augmented", "batch", "blocks", "filters", "layers", "units",
+Option = Literal["version", "size", "optimiser", "learning_rate", "augmented", "batch_size", "blocks", "filters", "layers", "units",
                  "final_layers", "final_units"]  # of `models.transfer`
 Value = bool | int | float | str
 
@@ -25,7 +25,7 @@ class Whole(Entry):
     weights: str               # "imagenet", "random" or the path of a file
     epochs: Count              # at most
     images: Count | None = None  # how many to learn from, of a smoke test; all without it
-    half: bool = False         # whether it is trained in half precision, where the device computes in it itself
+    bf16: bool = False         # whether it is trained in bfloat16, a GPU in float16, where the device computes so itself
 
 
 class Families(Whole):

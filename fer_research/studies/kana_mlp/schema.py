@@ -18,11 +18,11 @@ class Options(Strict):
     "Options of a perceptron; those that are not named keep the defaults of `NumpyMLP`."
     hidden: list[Count] | None = None  # units of each hidden layer
     optimiser: Literal["gd", "sgd", "adam"] | None = None
-    rate: Positive | None = None     # learning rate at the start
-    batch: Count | None = None       # images in a step; of no meaning to gd
+    learning_rate: Positive | None = None  # at the start
+    batch_size: Count | None = None  # images in a step; of no meaning to gd
     epochs: Count | None = None      # at most
     schedule: Literal["constant", "linear", "exponential"] | None = None
-    floor: Positive | None = None    # lowest learning rate
+    min_learning_rate: Positive | None = None
     l2: Annotated[float, Field(ge=0)] | None = None     # strength of the penalty on weights
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None  # share of hidden units
     patience: Count | None = None    # epochs without a lower validation loss after which to stop; null: never
@@ -32,7 +32,7 @@ class Model(Strict):
     "A perceptron, its options given, or some of them found."
     engine: Literal["numpy", "torch"]
     options: Options           # those that are given
-    found: Place | None = None  # of `one_at_a_time` or `search`, whose options are taken
+    options_from: Place | None = None  # of `one_at_a_time` or `search`, whose options are taken
 
 
 SOURCE_MODELS = ("m0", "m1", "m2", "m3", "m4")

@@ -38,7 +38,7 @@ class SourceModels(Entry):
     fit_on: Literal["training", "everything"]
     seeds: Count               # how often each is trained; the first time is the variant
     epochs: Count
-    batch: Count               # pictures in a step
+    batch_size: Count          # pictures in a step
     weighted: str | None = None  # a model that is also trained with classes that count alike
     models: dict[str, Network]  # one for each of `SOURCE_MODELS`
 
