@@ -229,12 +229,12 @@ def search_result(path: Path, clock: Clock) -> dict:
 
 def elm_eight(path: Path, clock: Clock) -> dict:
     "The same machines in single precision, from the sums of two hidden layers."
-    from fer_research.models.elm import answers, fit_eight
+    from fer_research.models.elm import answers, fit_source_elms
 
     X, y = drawn_codes(FACES, SEED)
     X = X.astype(np.float32)
     with clock("fit"):
-        machines = fit_eight(X, y, SEED)
+        machines = fit_source_elms(X, y, SEED)
     with clock("predict"):
         return {"accuracies": [float((said == y).mean()) for said in answers(machines, X).values()]}
 

@@ -13,7 +13,7 @@ from fer_research.data.prepared import load_split, raw_data
 from fer_research.data.vectors import read_vectors
 from fer_research.features.combined import combined, open_extractor
 from fer_research.features.pca import load_pca
-from fer_research.models.combined import adjusted, read_probabilities, same_split, vote
+from fer_research.models.combined import adjusted, ensemble, read_probabilities, same_split
 from fer_research.pipeline.artifacts import find_variant
 
 STUDY = "fer_boosting"
@@ -69,7 +69,7 @@ def test_an_ensemble_is_the_weighted_mean_of_two(probabilities, files):
     weights = about(files, ENSEMBLE)["weights"]
     for ours, *theirs in zip(probabilities(ENSEMBLE), *map(probabilities, PARTS), strict=True):
         assert all(ours.id.tolist() == part.id.tolist() for part in theirs)
-        np.testing.assert_allclose(ours.proba, vote([part.proba for part in theirs], weights), atol=1e-6)
+        np.testing.assert_allclose(ours.proba, ensemble([part.proba for part in theirs], weights), atol=1e-6)
 
 
 def test_an_ensemble_is_no_worse_than_its_parts_where_it_was_chosen(written):

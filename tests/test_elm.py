@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fer_research.data.parts import Part
-from fer_research.models.elm import EIGHT, WEIGHTS, ELMClassifier, fit_eight, noise_like
+from fer_research.models.elm import SOURCE_READOUTS, WEIGHTS, ELMClassifier, fit_source_elms, noise_like
 from fer_research.models.readout import moments
 from fer_research.models.storage import load_classifier, save_classifier
 from fer_research.pipeline.artifacts import find_variant
@@ -38,8 +38,8 @@ def theirs(faces: Part, name: str, hidden: int) -> np.ndarray:
 
 @pytest.mark.parametrize("precision", [np.float32, np.float64])
 def test_the_eight_are_those_of_the_source(faces, precision):
-    machines = fit_eight(faces.X.astype(precision), faces.y, 1, hidden=300)
-    assert list(machines) == list(ELMS) and set(EIGHT) == {name.split("_")[2] for name in machines}
+    machines = fit_source_elms(faces.X.astype(precision), faces.y, 1, hidden=300)
+    assert list(machines) == list(ELMS) and set(SOURCE_READOUTS) == {name.split("_")[2] for name in machines}
     for name, machine in machines.items():
         same = machine.predict(faces.X.astype(precision)) == theirs(faces, name, 300)
         assert same.mean() > 0.995, name

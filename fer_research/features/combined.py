@@ -40,7 +40,7 @@ EXTRACTORS = {
     "timm": "fer_research.features.deep_torch:TimmEmbedding",
     "joined": "fer_research.features.combined:Joined",
     "reduced": "fer_research.features.combined:Reduced",
-    "reading": "fer_research.features.codes:CodeReading",
+    "encoding": "fer_research.features.codes:CodeEncoding",
 }
 
 

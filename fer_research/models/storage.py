@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STORED', 'save_estimator', 'load_estimator', 'LoadedBooster', 'save_classifier', 'load_classifier', 'save_model',
-           'save_network', 'save_adjusted', 'save_vote']
+           'save_network', 'save_adjusted', 'save_ensemble']
 
 # %% ../../nbs/models/storage.ipynb #fb80cfaf
 import json
@@ -161,13 +161,14 @@ def save_adjusted(
                 "offsets": list(map(float, offsets))})
 
 
-def save_vote(
+def save_ensemble(
     folder: str | Path,           # usually outputs/STUDY/STEP/KEY/models/VARIANT
     classes: Sequence[str],       # names, in the order of the probabilities
-    of: Sequence[str | Path],     # folders of the models that vote
+    of: Sequence[str | Path],     # folders of its members
     weights: Sequence[float],     # one each, in [0, 1], which sum to 1
 ) -> None:
     "Write a model that is the weighted mean of others."
+    members = [path_from(folder, other) for other in of]
     write_json(Path(folder) / "model.json",
-               {"kind": "vote", "classes": list(map(str, classes)), "of": [path_from(folder, other) for other in of],
+               {"kind": "ensemble", "classes": list(map(str, classes)), "of": members,
                 "weights": list(map(float, weights))})
