@@ -18,10 +18,13 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command(epilog=" · ".join(f"{name}: {benchmark.title}" for name, benchmark in BENCHMARKS.items()))
 def main(
     names: Annotated[list[Name] | None, typer.Argument(help="What to measure; everything by default.")] = None,
-    fer6: Annotated[Path, typer.Option(exists=True, show_default="data/fer6/fer6.zip", help="The FER-6 archive, or the folder it unpacks to.")] = FER6,
+    fer6: Annotated[Path, typer.Option(
+        exists=True, show_default="data/fer6/fer6.zip", help="The FER-6 archive, or the folder it unpacks to.")] = FER6,
     repeats: Annotated[int, typer.Option(min=1, help="How often each side is measured; the median counts.")] = 3,
-    resume: Annotated[bool, typer.Option("--resume", help="Keep what was measured before with the same archive and the same code.")] = False,
-    write_to: Annotated[Path, typer.Option(show_default="scratch/benchmarks", help="Folder for measurements.jsonl and last.json.")] = SCRATCH,
+    resume: Annotated[bool, typer.Option(
+        "--resume", help="Keep what was measured before with the same archive and the same code.")] = False,
+    write_to: Annotated[Path, typer.Option(
+        show_default="scratch/benchmarks", help="Folder for measurements.jsonl and last.json.")] = SCRATCH,
 ):
     "Measure the sources' ways against ours: seconds, peak memory and accuracy, on the same data in one run."
     chosen = [name for name in BENCHMARKS if not names or name in names]

@@ -1,4 +1,7 @@
-"""This build against an earlier commit's, on this machine: `python -m benchmarks.build --help`. Ratios count, not seconds."""
+"""This build against an earlier commit's, on this machine: `python -m benchmarks.build --help`.
+
+Ratios count, not seconds.
+"""
 import json
 import os
 import resource
@@ -88,14 +91,16 @@ def stages_after_edit(build: Build) -> float:
     module.write_text(text.replace('shrinkage="auto"', 'shrinkage=0.5'))
     build.run("dvc", "repro", "strip")
     asked = subprocess.run(["dvc", "repro", "--dry"], cwd=build.root, capture_output=True, text=True)
-    count = len(subprocess.run(["dvc", "stage", "list", "--name-only"], cwd=build.root, capture_output=True, text=True).stdout.split())
+    listed = subprocess.run(["dvc", "stage", "list", "--name-only"], cwd=build.root, capture_output=True, text=True)
+    count = len(listed.stdout.split())
     module.write_text(text)
     build.run("dvc", "repro", "strip")
     return asked.stdout.count("Running stage") / count
 
 
 QUICK: dict[str, Callable[[Build], Cost]] = {
-    "a stage that does nothing": lambda build: build.run("dvc", "repro", "--force", "--single-item", NOTHING[build.side]),
+    "a stage that does nothing": lambda build: build.run("dvc", "repro", "--force", "--single-item",
+                                                         NOTHING[build.side]),
     "dvc repro with nothing to do": lambda build: build.run("dvc", "repro"),
     "dvc status": lambda build: build.run("dvc", "status"),
     "dvc metrics diff": lambda build: build.run("dvc", "metrics", "diff", "HEAD"),

@@ -1,7 +1,8 @@
 """One side of one benchmark in a process of its own: `python -m benchmarks.child source.components PATH RESULT`.
 
-RESULT becomes a JSON file: seconds, the seconds of each step, those of all cores together, the peak of memory in MiB, and what
-the side found out. Only what stands in a `with clock(STEP)` block counts as seconds: neither starting Python nor imports nor preparations do.
+RESULT becomes a JSON file: seconds, the seconds of each step, those of all cores together, the peak of memory in MiB,
+and what the side found out. Only what stands in a `with clock(STEP)` block counts as seconds: neither starting Python
+nor imports nor preparations do.
 """
 import importlib
 import json
@@ -60,7 +61,8 @@ def peak_memory() -> float:
     import resource  # not on Windows
 
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss: bytes on macOS, KiB elsewhere
-    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) * unit / 2**20
+    processes = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
+    return max(resource.getrusage(who).ru_maxrss for who in processes) * unit / 2**20
 
 
 def run(
@@ -73,7 +75,8 @@ def run(
         found = side(path, clock)
     except Skip as reason:
         return {"skipped": str(reason)}
-    return {"seconds": sum(clock.steps.values()), "cpu": clock.cpu, "steps": clock.steps, "peak": peak_memory(), "found": found}
+    return {"seconds": sum(clock.steps.values()), "cpu": clock.cpu, "steps": clock.steps, "peak": peak_memory(),
+            "found": found}
 
 
 def main(name: str, path: str, result: str) -> None:

@@ -1,4 +1,7 @@
-"""PolyMNIST the source's way, picture by picture, and ours, thousands at a time: loading, and epochs of its first network."""
+"""PolyMNIST the source's way, picture by picture, and ours, thousands at a time.
+
+Loading, and epochs of its first network.
+"""
 import os
 import sys
 import tempfile
@@ -42,7 +45,8 @@ def draw_all(path: Path, clock: Clock) -> dict:
     from fer_research.sample.digits import Digits, write_polymnist
 
     X, y = mnist_data()
-    parts = [Digits(X[rows].reshape(-1, 28, 28).astype(np.uint8), y[rows]) for rows in (np.arange(n) % len(y) for n in FULL)]
+    parts = [Digits(X[rows].reshape(-1, 28, 28).astype(np.uint8), y[rows])
+             for rows in (np.arange(n) % len(y) for n in FULL)]
     with tempfile.TemporaryDirectory(prefix="fer-benchmark-") as folder, clock("draw"):
         table = write_polymnist(Path(folder, "polymnist.zip"), *parts, SEED)
     return {"pictures": len(table)}
@@ -58,7 +62,8 @@ def preprocessed(path: str) -> np.ndarray:  # (28, 28, 1) float64
 
 def source_frames(folder: Path) -> tuple[pd.DataFrame, np.ndarray]:  # a picture a row; (n, 28, 28, 1) float64
     "All pictures as the source holds them: objects in a table, and once more as one array."
-    rows = [(os.path.join(modality, file), file.split(".")[1]) for part in ("train", "test") for modality in sorted(map(str, (folder / part).iterdir()))
+    rows = [(os.path.join(modality, file), file.split(".")[1]) for part in ("train", "test")
+            for modality in sorted(map(str, (folder / part).iterdir()))
             for file in os.listdir(modality)]
     table = pd.DataFrame(rows, columns=["image", "label"])
     table["label"] = table["label"].astype(int)
@@ -67,12 +72,17 @@ def source_frames(folder: Path) -> tuple[pd.DataFrame, np.ndarray]:  # a picture
 
 
 def source_load(path: Path, clock: Clock) -> dict:
-    "From files to arrays, the source's way; its exploratory analysis opens each file once more for the picture's size, which ours notes while it decodes."
+    """From files to arrays, the source's way.
+
+    Its exploratory analysis opens each file once more for the picture's size, which ours notes while it decodes."""
     with drawn() as archive:
         zipfile.ZipFile(archive).extractall(archive.parent)
         with clock("load"): table, images = source_frames(archive.parent)
-        with clock("sizes"): sizes = pd.Series(sorted(map(str, archive.parent.glob("t*/m*/*.png")))).apply(lambda path: Image.open(path).size).value_counts()
-    return {"pictures": int(sizes.sum()), "bytes": images.nbytes + sum(sys.getsizeof(image) + image.base.nbytes for image in table["image"])}
+        with clock("sizes"):
+            files = pd.Series(sorted(map(str, archive.parent.glob("t*/m*/*.png"))))
+            sizes = files.apply(lambda path: Image.open(path).size).value_counts()
+    return {"pictures": int(sizes.sum()),
+            "bytes": images.nbytes + sum(sys.getsizeof(image) + image.base.nbytes for image in table["image"])}
 
 
 def ours_load(path: Path, clock: Clock) -> dict:
@@ -111,7 +121,7 @@ ours_load_seen = partial(ours_load_again, seen=True)
 
 # --- epochs ---------------------------------------------------------------------------------------------------------
 
-def seen() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:  # (n, 28, 28, 1) float32 and (n,) digits, of each part
+def seen() -> tuple[tuple[np.ndarray, np.ndarray], ...]:  # (n, 28, 28, 1) float32 and (n,) digits, of each part
     "Pictures of the training and the test part as the network sees them."
     from fer_research.data.polymnist import read_polymnist
     from fer_research.models.cnn import grey_blurred

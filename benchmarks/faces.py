@@ -1,4 +1,7 @@
-"""Training on faces of 48 pixels the source's way, by Keras' generator, and ours: batches alone, whole trainings, waiting for data, and folds side by side."""
+"""Training on faces of 48 pixels the source's way, by Keras' generator, and ours.
+
+Batches alone, whole trainings, waiting for data, and folds side by side.
+"""
 import time
 from functools import partial
 from pathlib import Path
@@ -26,8 +29,10 @@ def generated(X: np.ndarray, y: np.ndarray, epoch: int):
     import keras
     from keras.src.legacy.preprocessing.image import ImageDataGenerator
 
-    generator = ImageDataGenerator(horizontal_flip=True, rotation_range=10, zoom_range=0.1, width_shift_range=0.1, height_shift_range=0.1)
-    flow = generator.flow(X[..., None].astype(np.float32), keras.utils.to_categorical(y, CLASSES), batch_size=BATCH, seed=SEED + epoch)
+    generator = ImageDataGenerator(horizontal_flip=True, rotation_range=10, zoom_range=0.1, width_shift_range=0.1,
+                                   height_shift_range=0.1)
+    flow = generator.flow(X[..., None].astype(np.float32), keras.utils.to_categorical(y, CLASSES), batch_size=BATCH,
+                          seed=SEED + epoch)
     return flow
 
 
@@ -59,14 +64,15 @@ def network(seed: int):
     from fer_research.models.cnn import NETWORKS
 
     keras.utils.set_random_seed(seed)
-    before, after = [keras.Input((SIDE, SIDE, 1)), keras.layers.Rescaling(1 / 255)], keras.layers.Dense(CLASSES, activation="softmax")
+    before = [keras.Input((SIDE, SIDE, 1)), keras.layers.Rescaling(1 / 255)]
+    after = keras.layers.Dense(CLASSES, activation="softmax")
     made = keras.Sequential([*before, *NETWORKS["cnn_1"](), after])
     made.compile(keras.optimizers.Adam(1e-3), "categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
     return made
 
 
 def learn(path: Path, clock: Clock, make, bf16: bool = False) -> dict:
-    "Some epochs of a small network, with augmentation, perhaps in half precision; the mean accuracy at the end on faces as they are."
+    "Some epochs of a small network, augmented, perhaps in half precision; the mean accuracy on faces as they are."
     import keras
 
     from fer_research.models.transfer import precision
@@ -77,7 +83,8 @@ def learn(path: Path, clock: Clock, make, bf16: bool = False) -> dict:
         with precision(bf16): made = network(seed)
         with clock("epochs"):
             for epoch in range(EPOCHS): made.fit(make(X, y, epoch), verbose=0)
-        reached.append(made.evaluate(X[..., None].astype(np.float32), keras.utils.to_categorical(y, CLASSES), batch_size=1000, verbose=0)[1])
+        asked = X[..., None].astype(np.float32), keras.utils.to_categorical(y, CLASSES)
+        reached.append(made.evaluate(*asked, batch_size=1000, verbose=0)[1])
     return {"epochs": TIMES * EPOCHS, "accuracy": float(np.mean(reached))}
 
 

@@ -26,9 +26,12 @@ CODE = {  # module of a side -> what its measurements depend on beside the data
     "source": ("benchmarks/source.py", "benchmarks/vectors.py"),
     "ours": ("benchmarks/ours.py", "benchmarks/vectors.py", *(f"fer_research/{name}" for name in LIBRARY)),
     "perceptrons": ("benchmarks/perceptrons.py", "fer_research/models/mlp_numpy.py"),
-    "digits": ("benchmarks/digits.py", *(f"fer_research/{name}.py" for name in ("data/polymnist", "data/prepared", "models/cnn", "sample/digits"))),
-    "faces": ("benchmarks/faces.py", *(f"fer_research/{name}.py" for name in ("compute", "data/fer2013", "models/cnn", "models/transfer"))),
-    "repository": ("benchmarks/repository.py", "dvc.yaml", "params.yaml", "fer_research/**/*.py", "nbs/studies/**/*.ipynb"),
+    "digits": ("benchmarks/digits.py", "fer_research/data/polymnist.py", "fer_research/data/prepared.py",
+               "fer_research/models/cnn.py", "fer_research/sample/digits.py"),
+    "faces": ("benchmarks/faces.py", "fer_research/compute.py", "fer_research/data/fer2013.py",
+              "fer_research/models/cnn.py", "fer_research/models/transfer.py"),
+    "repository": ("benchmarks/repository.py", "dvc.yaml", "params.yaml", "fer_research/**/*.py",
+                   "nbs/studies/**/*.ipynb"),
 }
 
 
@@ -45,8 +48,10 @@ def unpacked(
         if archive.is_file():
             if not zipfile.is_zipfile(archive): raise ArchiveError(f"{archive}: not a zip archive")
             zipfile.ZipFile(archive).extractall(folder)
-        tables = sorted((Path(folder) if archive.is_file() else archive).rglob("data.csv"), key=lambda path: len(path.parts))
-        if not tables: raise ArchiveError(f"{archive}: no data.csv in it; expected data.csv beside dataset/<Label>/<file>")
+        tables = sorted((Path(folder) if archive.is_file() else archive).rglob("data.csv"),
+                        key=lambda path: len(path.parts))
+        if not tables:
+            raise ArchiveError(f"{archive}: no data.csv in it; expected data.csv beside dataset/<Label>/<file>")
         yield tables[0].parent
 
 
@@ -111,15 +116,16 @@ class Neighbours:
 def run_side(
     function: str,  # MODULE.FUNCTION of this package
     path: Path,  # what it works on
-) -> dict:  # seconds, cpu, steps, peak, found, others (share of the cores that other programs took); or `skipped` or `failed` with a reason
-    "Run one side in a process of its own."
+) -> dict:  # seconds, cpu, steps, peak, found, others; or `skipped` or `failed` with a reason
+    "Run one side in a process of its own; `others` is the share of the cores that other programs took meanwhile."
     with tempfile.TemporaryDirectory(prefix="fer-benchmark-") as folder:
         result = Path(folder, "result.json")
         command = [sys.executable, "-m", "benchmarks.child", function, str(path), str(result)]
         neighbours = Neighbours()
         done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if done.returncode == 0: return json.loads(result.read_text(encoding="utf-8")) | {"others": neighbours.share()}
-    reason = f"killed by signal {-done.returncode}; out of memory?" if done.returncode < 0 else done.stderr.strip()[-1500:]
+    killed = f"killed by signal {-done.returncode}; out of memory?"
+    reason = killed if done.returncode < 0 else done.stderr.strip()[-1500:]
     return {"failed": reason}
 
 
@@ -144,7 +150,8 @@ def measure(
     for repeat in range(repeats):
         for side, (function, needs, once) in BENCHMARKS[name].sides.items():
             if once and repeat: continue
-            key = {"benchmark": name, "side": side, "repeat": repeat, "stamp": stamp(function, paths["archive" if needs == "unpacked" else needs])}
+            key = {"benchmark": name, "side": side, "repeat": repeat,
+                   "stamp": stamp(function, paths["archive" if needs == "unpacked" else needs])}
             line = log.find(**key)
             say(f"{name}, {side}, {repeat + 1} of {1 if once else repeats} ...")
             if line: say(f"    measured before: {told(line)}")

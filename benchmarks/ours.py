@@ -92,7 +92,7 @@ def fit_study(
     clock: Clock,
     make_split: Callable[[np.ndarray, np.ndarray], Split],  # of labels and groups
 ) -> dict:
-    "From the archive to the accuracy: projection of the training part, the number of rounds chosen on the validation part."
+    "From the archive to the accuracy: projection of the training part, the rounds chosen on the validation part."
     from fer_research.data.parts import Part
     from fer_research.models.boosting import fit_lightgbm  # only here: the other sides do without its memory
 
@@ -106,11 +106,12 @@ def fit_study(
         projection = VariancePCA(SHARE, random_state=SEED).fit(pixels[split.train])
         values = projection.transform(pixels)
     with clock("fit"):
-        fitted = fit_lightgbm(Part(values[split.train], y[split.train]), Part(values[split.validation], y[split.validation]), SEED, rounds=500)
+        fitted = fit_lightgbm(Part(values[split.train], y[split.train]),
+                              Part(values[split.validation], y[split.validation]), SEED, rounds=500)
     with clock("predict"):
         right = fitted.estimator.predict_proba(values[split.test]).argmax(axis=1) == y[split.test]
-    return {"faces": len(pixels), **described(projection), "accuracy": float(right.mean()), "rounds": fitted.chosen["rounds"],
-            "test": items["id"].iloc[split.test].tolist(), "right": right.tolist()}
+    return {"faces": len(pixels), **described(projection), "accuracy": float(right.mean()),
+            "rounds": fitted.chosen["rounds"], "test": items["id"].iloc[split.test].tolist(), "right": right.tolist()}
 
 
 def study(path: Path, clock: Clock) -> dict:
@@ -132,7 +133,8 @@ def predict(path: Path, clock: Clock, variant: str) -> dict:
     names = [f"{path}/dataset/{name}" for name in read_fer6(path).items["id"][:NEW_IMAGES]]
     with clock("predict"):
         table, _ = predict_images(model, Images(names, gather([path]).read))
-    return {"faces": len(table), "answers": np.searchsorted(model.classes_, table["class"].to_numpy(dtype=str)).tolist()}
+    return {"faces": len(table),
+            "answers": np.searchsorted(model.classes_, table["class"].to_numpy(dtype=str)).tolist()}
 
 
 predict_components, predict_network = partial(predict, variant="pca"), partial(predict, variant="efficientnet_lite0")
@@ -159,7 +161,8 @@ def embed(path: Path, clock: Clock, share: float = 1.0, count: int | None = None
     "The embeddings of all faces, of the first ones, or of as many as are asked for, by the network of a fitted model."
     from fer_research.features.embedding import Embedding
 
-    return embedded(path, clock, Embedding.open(fitted_extractor("efficientnet_lite0")), count or round(share * len(read_fer6(path).items)))
+    return embedded(path, clock, Embedding.open(fitted_extractor("efficientnet_lite0")),
+                    count or round(share * len(read_fer6(path).items)))
 
 
 embed_quarter = partial(embed, share=0.25)
@@ -172,7 +175,8 @@ def embed_resnet50(path: Path, clock: Clock, precision: str = "fp32") -> dict:
 
     network, about = build("ResNet50", "random", SEED)
     with tempfile.TemporaryDirectory(prefix="fer-benchmark-") as folder:
-        return embedded(path, clock, export(folder, network, about | {"resize": "nearest"}, precision), EMBEDDED["ResNet50"])
+        return embedded(path, clock, export(folder, network, about | {"resize": "nearest"}, precision),
+                        EMBEDDED["ResNet50"])
 
 
 def embed_vit(path: Path, clock: Clock, precision: str = "fp32") -> dict:
@@ -181,7 +185,8 @@ def embed_vit(path: Path, clock: Clock, precision: str = "fp32") -> dict:
 
     network, about = build("vit_base_patch16_224", "random", SEED, "imagenet")
     with tempfile.TemporaryDirectory(prefix="fer-benchmark-") as folder:
-        return embedded(path, clock, export(folder, network, about | {"resize": "bilinear"}, precision), EMBEDDED["vit_base_patch16_224"])
+        return embedded(path, clock, export(folder, network, about | {"resize": "bilinear"}, precision),
+                        EMBEDDED["vit_base_patch16_224"])
 
 
 embed_resnet50_bf16, embed_vit_bf16 = partial(embed_resnet50, precision="bf16"), partial(embed_vit, precision="bf16")
@@ -192,7 +197,9 @@ def best_options(
     validation: tuple,  # X and y
     seed: int,          # of the samplers, bagging and feature sampling
 ) -> dict:
-    "The search of the study's tuned variants: binned once, two trials at a time with a thread each, pruned and compared by validation loss."
+    """The search of the study's tuned variants.
+
+    Binned once, two trials at a time with a thread each, pruned and compared by validation loss."""
     from fer_research.data.parts import Part
     from fer_research.models.boosting import bin_parts, validation_loss
     from fer_research.pipeline.search import LIGHTGBM_SPACE, run_search
@@ -200,7 +207,8 @@ def best_options(
     with tempfile.TemporaryDirectory(prefix="fer-benchmark-") as folder:
         bins = bin_parts(Path(folder, "bins"), Part(*train), Part(*validation), seed, MAX_BIN)
         objective = partial(validation_loss, folder=bins, classes=6, seed=seed, rounds=ROUNDS, max_bin=MAX_BIN)
-        return run_search(objective, LIGHTGBM_SPACE, TRIALS, Path(folder, "trials.log"), seed, 2, "minimize").best_params
+        return run_search(objective, LIGHTGBM_SPACE, TRIALS, Path(folder, "trials.log"), seed, 2,
+                          "minimize").best_params
 
 
 def search(path: Path, clock: Clock) -> dict:
@@ -212,7 +220,7 @@ def search(path: Path, clock: Clock) -> dict:
 
 
 def search_result(path: Path, clock: Clock) -> dict:
-    "What the search finds, for three seeds: fitted as the study does to training and validation part, and to the training part alone."
+    "What the search finds, for three seeds: fitted to training and validation part, and to the training part alone."
     from fer_research.data.parts import Part
     from fer_research.models.boosting import fit_lightgbm
 
@@ -222,9 +230,11 @@ def search_result(path: Path, clock: Clock) -> dict:
         with clock("search"):
             options = best_options(train, validation, seed)
         for kept, refit in ((accuracies, True), (alone, False)):
-            fitted = fit_lightgbm(Part(*train), Part(*validation), seed, rounds=FINAL, max_bin=MAX_BIN, refit=refit, **options)
+            fitted = fit_lightgbm(Part(*train), Part(*validation), seed, rounds=FINAL, max_bin=MAX_BIN, refit=refit,
+                                  **options)
             kept.append(float((fitted.estimator.predict(test.X) == test.y).mean()))
-    return {"trials": 3 * TRIALS, "accuracies": accuracies, "accuracy": float(np.mean(accuracies)), "accuracy_alone": float(np.mean(alone))}
+    return {"trials": 3 * TRIALS, "accuracies": accuracies, "accuracy": float(np.mean(accuracies)),
+            "accuracy_alone": float(np.mean(alone))}
 
 
 def elm_eight(path: Path, clock: Clock) -> dict:

@@ -1,4 +1,7 @@
-"""One epoch of a perceptron by Adam with an L2 penalty on drawn pictures: by hand, by PyTorch as it comes, by scikit-learn."""
+"""One epoch of a perceptron by Adam with an L2 penalty on drawn pictures.
+
+By hand, by PyTorch as it comes, by scikit-learn.
+"""
 import time
 from collections.abc import Callable
 from functools import partial
@@ -83,14 +86,17 @@ def by_sklearn(path: Path, clock: Clock, layers: tuple[int, ...], batch_size: in
 
     warnings.simplefilter("ignore")  # that one iteration is few
     X, y = drawn()
-    fit: Callable = lambda rows: MLPClassifier(layers[1:-1], batch_size=batch_size, alpha=L2, max_iter=1, random_state=SEED).fit(X[rows], y[rows])
+    options = {"batch_size": batch_size, "alpha": L2, "max_iter": 1, "random_state": SEED}
+    fit: Callable = lambda rows: MLPClassifier(layers[1:-1], **options).fit(X[rows], y[rows])
     fit(slice(10 * batch_size))
     with clock("epoch"):
         fit(slice(None))
     return told(clock, layers)
 
 
-WAYS = {"by_hand": by_hand, "by_torch": by_torch, "by_fused_torch": partial(by_torch, fused=True), "by_sklearn": by_sklearn}
+WAYS = {"by_hand": by_hand, "by_torch": by_torch, "by_fused_torch": partial(by_torch, fused=True),
+        "by_sklearn": by_sklearn}
 for name, layers in LAYERS.items():
     for batch_size in BATCHES:
-        for way, function in WAYS.items(): globals()[f"{way}_{name}_{batch_size}"] = partial(function, layers=layers, batch_size=batch_size)
+        for way, function in WAYS.items():
+            globals()[f"{way}_{name}_{batch_size}"] = partial(function, layers=layers, batch_size=batch_size)

@@ -12,8 +12,10 @@ from rich.table import Table
 from .suite import BENCHMARKS, FULL_SIZE, Goal, Sides, Summary, cost
 
 AT_FULL_SIZE = {"decode", "components", "study", "embed"}  # benchmarks whose goals are set for `FULL_SIZE` faces
-QUIET = 0.1  # share of the cores that others may take; beyond it threads wait for one another, and the seconds mean little
-SHOWN = {"faces": "{:,} faces", "components": "{} components", "explained_variance": "{:.2%} explained", "accuracy": "accuracy {:.2%}",
+# share of the cores that others may take; beyond it threads wait for one another, and the seconds mean little
+QUIET = 0.1
+SHOWN = {"faces": "{:,} faces", "components": "{} components", "explained_variance": "{:.2%} explained",
+         "accuracy": "accuracy {:.2%}",
          "accuracy_alone": "{:.2%} without the validation part", "rounds": "{} rounds", "trials": "{} trials",
          "duplicate_images": "{:,} duplicates", "commit": "commit {}", "gflops": "{:.1f} GFLOP/s",
          "of_limit": "{:.0%} of a matrix product"}
@@ -30,7 +32,8 @@ def sides_table(
     results: Mapping[str, Sides],  # benchmark -> its sides
 ) -> Table:
     "A row a side."
-    table = Table("benchmark", "side", "seconds (range)", "faster", "all cores, s", "peak, MiB", "leaner", "found", title="Measured", title_justify="left")
+    table = Table("benchmark", "side", "seconds (range)", "faster", "all cores, s", "peak, MiB", "leaner", "found",
+                  title="Measured", title_justify="left")
     for name, sides in results.items():
         for side, s in sides.items():
             found = ", ".join(form.format(s.found[key]) for key, form in SHOWN.items() if key in s.found)
@@ -57,7 +60,8 @@ def goals_table(
     for name, sides in results.items():
         for goal in BENCHMARKS[name].goals:
             value, met = judged(goal, sides)
-            table.add_row(name, f"{goal.what} {goal.sign} {goal.limit:g}", "not measured" if value is None else f"{value:.2f}",
+            table.add_row(name, f"{goal.what} {goal.sign} {goal.limit:g}",
+                          "not measured" if value is None else f"{value:.2f}",
                           {None: "", True: "yes", False: "no"}[met])
     return table
 
@@ -75,8 +79,9 @@ def paired(
 
 def paired_line(test: dict) -> str:
     "The paired comparison as a sentence."
-    return (f"study: on the same {test['n']:,} test faces ours gains {100 * test['difference']:+.2f} points of accuracy "
-            f"(95 % interval {100 * test['low']:+.2f} to {100 * test['high']:+.2f}, McNemar p = {test['p']:.3f})")
+    difference, low, high = (f"{100 * test[name]:+.2f}" for name in ("difference", "low", "high"))
+    return (f"study: on the same {test['n']:,} test faces ours gains {difference} points of accuracy "
+            f"(95 % interval {low} to {high}, McNemar p = {test['p']:.3f})")
 
 
 def steps_lines(results: Mapping[str, Sides]) -> list[str]:
@@ -88,7 +93,8 @@ def steps_lines(results: Mapping[str, Sides]) -> list[str]:
 def machine() -> dict:
     "What it was measured on."
     packages = {name: version(name) for name in ("dvc", "lightgbm", "numpy", "pillow", "scikit-learn")}
-    return {"cores": os.cpu_count(), "processor": platform.machine(), "system": platform.system(), "python": platform.python_version(), **packages}
+    return {"cores": os.cpu_count(), "processor": platform.machine(), "system": platform.system(),
+            "python": platform.python_version(), **packages}
 
 
 def show(
@@ -102,11 +108,15 @@ def show(
     console.print(goals_table(results))
     if test: console.print(paired_line(test), highlight=False)
     others = max((s.others for sides in results.values() for s in sides.values()), default=0)
-    if others > QUIET: console.print(f"Other programs took up to {others:.0%} of the cores meanwhile: measure again on a quiet machine.")
-    faces = {s.found["faces"] for name in AT_FULL_SIZE & results.keys() for s in results[name].values() if "faces" in s.found}
+    if others > QUIET:
+        console.print(f"Other programs took up to {others:.0%} of the cores meanwhile: measure again on a quiet "
+                      "machine.")
+    faces = {s.found["faces"] for name in AT_FULL_SIZE & results.keys()
+             for s in results[name].values() if "faces" in s.found}
     if faces and faces != {FULL_SIZE}:
         measured = ", ".join(f"{n:,}" for n in sorted(faces))
-        console.print(f"The goals of {', '.join(sorted(AT_FULL_SIZE))} are set for {FULL_SIZE:,} faces; this was measured on {measured}.")
+        console.print(f"The goals of {', '.join(sorted(AT_FULL_SIZE))} are set for {FULL_SIZE:,} faces; "
+                      f"this was measured on {measured}.")
 
 
 def write(
@@ -117,12 +127,14 @@ def write(
     "Write everything but the answers on single faces."
 
     def one(name: str, sides: Sides) -> dict:
-        shown = {side: s._asdict() | {"found": {k: v for k, v in s.found.items() if k not in LONG}} for side, s in sides.items()}
+        shown = {side: s._asdict() | {"found": {k: v for k, v in s.found.items() if k not in LONG}}
+                 for side, s in sides.items()}
         goals = []
         for goal in BENCHMARKS[name].goals:
             value, met = judged(goal, sides)
             goals.append({"goal": goal.what, "limit": f"{goal.sign} {goal.limit:g}", "measured": value, "met": met})
         return {"title": BENCHMARKS[name].title, "sides": shown, "goals": goals}
 
-    content = {"machine": machine(), "benchmarks": {name: one(name, sides) for name, sides in results.items()}, "paired": test}
+    content = {"machine": machine(), "benchmarks": {name: one(name, sides) for name, sides in results.items()},
+               "paired": test}
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

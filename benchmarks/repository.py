@@ -1,4 +1,7 @@
-"""The command line, and the pipeline with nothing to do and from nothing. All functions take the root of the repository."""
+"""The command line, and the pipeline with nothing to do and from nothing.
+
+All functions take the root of the repository.
+"""
 import json
 import os
 import subprocess
@@ -23,8 +26,10 @@ def call(
     "Run a program beside this Python; `RuntimeError` with the end of its output where it fails."
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     environment = os.environ | {"PATH": path} | ({"PYTHONPATH": str(code)} if code else {})
-    done = subprocess.run(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if done.returncode: raise RuntimeError(f"{' '.join(command)}: exit code {done.returncode}\n{(done.stdout + done.stderr)[-2000:]}")
+    done = subprocess.run(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
+                          text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: exit code {done.returncode}\n{(done.stdout + done.stderr)[-2000:]}")
     return done.stdout
 
 
@@ -46,13 +51,16 @@ def predict_one(root: Path, clock: Clock, variant: str) -> dict:
     return {}
 
 
-predict_one_components, predict_one_network = partial(predict_one, variant="pca"), partial(predict_one, variant="efficientnet_lite0")
+predict_one_components = partial(predict_one, variant="pca")
+predict_one_network = partial(predict_one, variant="efficientnet_lite0")
 
 
 def noop(root: Path, clock: Clock) -> dict:
     "`dvc repro` with nothing to do."
     stale = json.loads(call(root, *DVC, "status", "--json"))
-    if stale: raise Skip(f"`dvc status` is not clean: {', '.join(list(stale)[:3])}{' ...' if len(stale) > 3 else ''}; run `make repro` first")
+    if stale:
+        names = ", ".join(list(stale)[:3]) + (" ..." if len(stale) > 3 else "")
+        raise Skip(f"`dvc status` is not clean: {names}; run `make repro` first")
     with clock("dvc repro"):
         call(root, *DVC, "repro")
     return {}
@@ -66,5 +74,6 @@ def pipeline(root: Path, clock: Clock) -> dict:
         call(clone, *DVC, "pull", "--quiet", "data.dvc")
         with clock("dvc repro"):
             call(clone, *DVC, "repro", "--no-run-cache", code=clone)
-        if call(clone, *DVC, "status", "--json").strip() != "{}": raise RuntimeError("`dvc repro` left stages that are not up to date")
+        if call(clone, *DVC, "status", "--json").strip() != "{}":
+            raise RuntimeError("`dvc repro` left stages that are not up to date")
         return {"commit": call(clone, "git", "rev-parse", "--short", "HEAD").strip()}

@@ -1,5 +1,7 @@
-"""The source's way to its models, step by step as published: every face by itself, through Pillow, a full decomposition to count the
-components before they are computed once more, networks that are called once an image, and a search of whole fits, one after the other.
+"""The source's way to its models, step by step as published.
+
+Every face by itself, through Pillow, a full decomposition to count the components before they are computed once more,
+networks that are called once an image, and a search of whole fits, one after the other.
 
 All functions take the folder that the archive unpacks to, as the source did.
 """
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
     import optuna
 
 NEW_IMAGES = 1000
-EMBEDDED = {"ResNet50": 150, "vit_base_patch16_224": 60}  # images: ten seconds and more, which is enough to know the seconds an image
+# images: ten seconds and more, which is enough to know the seconds an image
+EMBEDDED = {"ResNet50": 150, "vit_base_patch16_224": 60}
 COMPARED = 8  # images whose vectors are compared
 TRIALS, TIMED = 20, 5  # of a search, and of those that are timed
 SIDE, SHARE, SEED = 48, 0.9, 42
@@ -74,26 +77,30 @@ def components(folder: Path, clock: Clock) -> dict:
 
 
 def study(folder: Path, clock: Clock) -> dict:
-    "From the files to the accuracy: projection of everything, an unstratified split, LightGBM's defaults with 500 rounds."
+    "From the files to the accuracy: projection of everything, an unstratified split, LightGBM with 500 rounds."
     with clock("decode"):
         pixels, table = read_faces(folder)
     values, found = project(pixels, clock)
     with clock("fit"):
         y = LabelEncoder().fit_transform(table["label"])
-        X_train, X_test, y_train, y_test, _, ids = train_test_split(values, y, table["path"], test_size=0.2, random_state=SEED)
+        X_train, X_test, y_train, y_test, _, ids = train_test_split(values, y, table["path"], test_size=0.2,
+                                                                    random_state=SEED)
         train = lgb.Dataset(X_train, label=y_train)
         test = lgb.Dataset(X_test, label=y_test, reference=train)
-        model = lgb.train({"objective": "multiclass", "num_class": int(y.max()) + 1}, train, num_boost_round=500, valid_sets=[test])
+        model = lgb.train({"objective": "multiclass", "num_class": int(y.max()) + 1}, train, num_boost_round=500,
+                          valid_sets=[test])
     with clock("predict"):
         right = model.predict(X_test).argmax(axis=1) == y_test
-    return {"faces": len(pixels), **found, "accuracy": float(right.mean()), "rounds": 500, "test": ids.tolist(), "right": right.tolist()}
+    return {"faces": len(pixels), **found, "accuracy": float(right.mean()), "rounds": 500, "test": ids.tolist(),
+            "right": right.tolist()}
 
 
 def first_files(
     folder: Path,  # data.csv beside dataset/
 ) -> list[Path]:
     "The images that new predictions are asked for."
-    return [folder / "dataset" / name for name in pd.read_csv(folder / "data.csv", skipinitialspace=True)["path"][:NEW_IMAGES]]
+    return [folder / "dataset" / name
+            for name in pd.read_csv(folder / "data.csv", skipinitialspace=True)["path"][:NEW_IMAGES]]
 
 
 def predict_components(folder: Path, clock: Clock) -> dict:
@@ -108,7 +115,8 @@ def predict_components(folder: Path, clock: Clock) -> dict:
     booster = lgb.Booster(model_file=model / "classifier.txt")
     files = first_files(folder)
     with clock("predict"):
-        answers = [int(booster.predict(pca.transform(scaler.transform(read_face(file)[None]))).argmax()) for file in files]
+        answers = [int(booster.predict(pca.transform(scaler.transform(read_face(file)[None]))).argmax())
+                   for file in files]
     return {"faces": len(files), "answers": answers}
 
 
@@ -117,7 +125,8 @@ def predict_network(folder: Path, clock: Clock) -> dict:
     import keras
 
     network, one = keras.applications.ResNet50(weights=None, include_top=False, pooling="avg"), keras_image
-    classifier = lgb.LGBMClassifier(n_estimators=233, verbosity=-1).fit(np.random.default_rng(SEED).normal(size=(600, 2048)), np.arange(600) % 6)
+    noise = np.random.default_rng(SEED).normal(size=(600, 2048))
+    classifier = lgb.LGBMClassifier(n_estimators=233, verbosity=-1).fit(noise, np.arange(600) % 6)
     files = first_files(folder)
     network.predict(one(files[0]), verbose=0)  # compiles
     with clock("predict"):
@@ -131,7 +140,8 @@ def keras_image(
     "A face as ResNet50 takes it."
     import keras
 
-    return keras.applications.resnet50.preprocess_input(keras.utils.img_to_array(keras.utils.load_img(file, target_size=(224, 224)))[None])
+    face = keras.utils.img_to_array(keras.utils.load_img(file, target_size=(224, 224)))
+    return keras.applications.resnet50.preprocess_input(face[None])
 
 
 def embed_resnet50(folder: Path, clock: Clock) -> dict:
@@ -156,7 +166,8 @@ def embed_vit(folder: Path, clock: Clock) -> dict:
     torch.manual_seed(SEED)
     network = timm.create_model("vit_base_patch16_224", pretrained=False).eval()
     network.reset_classifier(0)
-    transform = transforms.Compose([transforms.Resize((224, 224)), transforms.ToTensor(), transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])])
+    transform = transforms.Compose([transforms.Resize((224, 224)), transforms.ToTensor(),
+                                    transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])])
     files = first_files(folder)[: EMBEDDED["vit_base_patch16_224"]]
     with clock("embed"), torch.no_grad():
         vectors = [network(transform(Image.open(file).convert("RGB")).unsqueeze(0)).numpy().flatten() for file in files]
@@ -168,14 +179,17 @@ def search_study(
     trials: int,         # how many
     **options,           # of LightGBM, beside those that are searched
 ) -> tuple["optuna.Study", tuple]:  # the finished study; training, validation and test part
-    "The source's search: a whole fit a trial, the highest accuracy wins. It is scored on a validation part, so that a test part is left to compare on."
+    """The source's search: a whole fit a trial, the highest accuracy wins.
+
+    It is scored on a validation part, so that a test part is left to compare on."""
     import optuna
 
     train, validation, test = parts = drawn(seed)
 
     def objective(trial):
         settings = {
-            "objective": "multiclass", "metric": "multi_logloss", "num_class": 6, "verbosity": -1, "boosting_type": "gbdt",
+            "objective": "multiclass", "metric": "multi_logloss", "num_class": 6, "verbosity": -1,
+            "boosting_type": "gbdt",
             "lambda_l1": trial.suggest_float("lambda_l1", 1e-8, 10.0, log=True),
             "lambda_l2": trial.suggest_float("lambda_l2", 1e-8, 10.0, log=True),
             "num_leaves": trial.suggest_int("num_leaves", 2, 256),
@@ -204,9 +218,10 @@ def search(folder: Path, clock: Clock) -> dict:
 def found_accuracy(
     seed: int,  # of the data and of the sampler
 ) -> float:
-    "Accuracy on the test part of the model that the whole search ends with, fitted once more to the training part; one thread."
+    "Test accuracy of the model that the whole search ends with, fitted once more to the training part; one thread."
     study, (train, _, test) = search_study(seed, TRIALS, n_jobs=1)
-    return float((lgb.LGBMClassifier(**study.best_params, n_jobs=1, verbosity=-1).fit(*train).predict(test.X) == test.y).mean())
+    model = lgb.LGBMClassifier(**study.best_params, n_jobs=1, verbosity=-1).fit(*train)
+    return float((model.predict(test.X) == test.y).mean())
 
 
 def search_result(folder: Path, clock: Clock) -> dict:
@@ -219,7 +234,7 @@ def search_result(folder: Path, clock: Clock) -> dict:
 
 
 def predict_our_network(folder: Path, clock: Clock) -> dict:
-    "New images one at a time through our network in torch, the way the source calls its ViT, and the study's own classifier."
+    "New images one at a time through our network in torch, as the source calls its ViT, and the study's classifier."
     import torch
 
     from fer_research.features.deep_torch import build
@@ -230,15 +245,19 @@ def predict_our_network(folder: Path, clock: Clock) -> dict:
     files = first_files(folder)
     with clock("predict"), torch.no_grad():
         faces = (np.asarray(Image.open(file).convert("RGB").resize((about["size"],) * 2)) for file in files)
-        answers = [int(classifier.predict_proba(network(torch.from_numpy(face.copy())[None]).numpy()).argmax()) for face in faces]
+        answers = [int(classifier.predict_proba(network(torch.from_numpy(face.copy())[None]).numpy()).argmax())
+                   for face in faces]
     return {"faces": len(files), "answers": answers}
 
 
 def elm_eight(folder: Path, clock: Clock) -> dict:
-    "Eight extreme learning machines of 1,000 units on drawn codes: a hidden layer in double precision for each, and scikit-learn's regressors."
+    """Eight extreme learning machines of 1,000 units on drawn codes.
+
+    A hidden layer in double precision for each, and scikit-learn's regressors."""
     from sklearn.linear_model import ElasticNet, Lasso, Ridge
 
-    regressors = {"none": Ridge(0.0), "ridge": Ridge(1.0), "lasso": Lasso(0.01), "elasticnet": ElasticNet(0.01, l1_ratio=0.5)}
+    regressors = {"none": Ridge(0.0), "ridge": Ridge(1.0), "lasso": Lasso(0.01),
+                  "elasticnet": ElasticNet(0.01, l1_ratio=0.5)}
     X, y = drawn_codes(FACES, SEED)
     targets, accuracies = np.eye(y.max() + 1)[y], []
     for draw in (lambda rng, size: rng.standard_normal(size), lambda rng, size: rng.choice([-1.0, 1.0], size)):

@@ -19,9 +19,11 @@ def drawn(
     "Six Gaussian classes that overlap, in correlated dimensions."
     rng = np.random.default_rng(seed)
     y = rng.choice(len(CLASS_SHARES), TRAIN + VALIDATION + TEST, p=CLASS_SHARES)
-    means, mixing = rng.normal(size=(len(CLASS_SHARES), DIMENSIONS)), rng.normal(size=(DIMENSIONS, DIMENSIONS)) / DIMENSIONS**0.5
-    X = 0.12 * means[y] + 0.9 * rng.normal(size=(len(y), DIMENSIONS)) @ mixing + 0.45 * rng.normal(size=(len(y), DIMENSIONS))
-    return tuple(map(Part, np.split(X.astype(np.float32), (TRAIN, TRAIN + VALIDATION)), np.split(y, (TRAIN, TRAIN + VALIDATION))))
+    normal = lambda rows: rng.normal(size=(rows, DIMENSIONS))
+    means, mixing = normal(len(CLASS_SHARES)), normal(DIMENSIONS) / DIMENSIONS**0.5
+    X = 0.12 * means[y] + 0.9 * normal(len(y)) @ mixing + 0.45 * normal(len(y))
+    ends = TRAIN, TRAIN + VALIDATION
+    return tuple(map(Part, np.split(X.astype(np.float32), ends), np.split(y, ends)))
 
 
 FACES, PLACES, CODES = 28_709, 144, 256  # of FER2013's training part, of a grid, of a codebook

@@ -1,4 +1,7 @@
-"""Copies of the working tree to try things in: each is a git and DVC repository of its own, with the sample data pulled."""
+"""Copies of the working tree to try things in.
+
+Each is a git and DVC repository of its own, with the sample data pulled.
+"""
 import hashlib
 import os
 import shutil
@@ -13,9 +16,11 @@ from filelock import FileLock
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[1]
-OUTSIDE = ("GIT_", "DVC_", "MAKE", "PYTHON", "JUPYTER", "IPYTHON", "MPL", "MATPLOTLIB", "FER_RESEARCH")  # what could reach in from the terminal that runs the tests
+# what could reach in from the terminal that runs the tests
+OUTSIDE = ("GIT_", "DVC_", "MAKE", "PYTHON", "JUPYTER", "IPYTHON", "MPL", "MATPLOTLIB", "FER_RESEARCH")
 LARGE = 100_000  # bytes
-os.environ |= {"OMP_WAIT_POLICY": "passive", "OPENBLAS_THREAD_TIMEOUT": "4"}  # before NumPy is imported: tests run beside each other, and a waiting thread would take the core of a working one
+# before NumPy is imported: tests run beside each other, and a waiting thread would take the core of a working one
+os.environ |= {"OMP_WAIT_POLICY": "passive", "OPENBLAS_THREAD_TIMEOUT": "4"}
 AUDIT = '''
 "Logs each file that a stage's processes open: stage, r or w, path."
 import os, sys
@@ -30,7 +35,8 @@ if "DVC_STAGE" in os.environ:
         if isinstance(path, int) or path is None: return
         path = os.path.abspath(os.fsdecode(path))
         if path.startswith((root, original)):
-            os.write(log, f"{os.environ['DVC_STAGE']}\\t{'w' if write else 'r'}\\t{path.removeprefix(root)}\\n".encode())
+            fields = os.environ["DVC_STAGE"], "w" if write else "r", path.removeprefix(root)
+            os.write(log, ("\\t".join(fields) + "\\n").encode())
 
     sys.addaudithook(hook)
 '''
@@ -53,20 +59,23 @@ class Clone:
     def environment(self) -> dict[str, str]:
         "This interpreter first in PATH, and nothing of the user's settings of git, DVC and Python."
         kept = {key: value for key, value in os.environ.items() if not key.startswith(OUTSIDE)}
-        elsewhere = {f"DVC_{kind}_DIR": str(self.root.parent / "dvc") for kind in ("GLOBAL_CONFIG", "SYSTEM_CONFIG", "SITE_CACHE")}
-        return kept | elsewhere | {"DVC_NO_ANALYTICS": "1", "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+        elsewhere = {f"DVC_{kind}_DIR": str(self.root.parent / "dvc")
+                     for kind in ("GLOBAL_CONFIG", "SYSTEM_CONFIG", "SITE_CACHE")}
+        return kept | elsewhere | {"DVC_NO_ANALYTICS": "1",
+                                   "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
 
     def start(self, *command: str, output: int = subprocess.PIPE, **environment: str) -> subprocess.Popen:
         "A command in the clone, as the leader of a process group."
-        return subprocess.Popen(command, cwd=self.root, env=self.environment | environment, text=True, start_new_session=True,
-                                stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        return subprocess.Popen(command, cwd=self.root, env=self.environment | environment, text=True,
+                                start_new_session=True, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
 
     def run(self, *command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
         "A command in the clone, to its end."
         process = self.start(*command, **environment)
         done = subprocess.CompletedProcess(command, None, *process.communicate())
         done.returncode = process.returncode
-        assert not check or done.returncode == 0, f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        printed = f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        assert not check or done.returncode == 0, f"{' '.join(command)}: exit code {done.returncode}\n{printed}"
         return done
 
     def git(self, *arguments: str) -> str:
@@ -79,7 +88,9 @@ class Clone:
         return self.run(sys.executable, "-m", "fer_research.pipeline.cli", *arguments, **options)
 
     def copy(self, folder: Path) -> "Clone":
-        "The clone once more, with everything that was made in it. Git's objects, DVC's cache and large outputs are shared: who changes one of them writes a new file."
+        """The clone once more, with everything that was made in it.
+
+        Git's objects, DVC's cache and large outputs are shared: who changes one of them writes a new file."""
         caches, outputs = {self.root / ".git" / "objects", self.root / ".dvc" / "cache"}, self.root / "outputs"
 
         def copied(source: str, target: str) -> str:
@@ -109,7 +120,8 @@ class Clone:
 
 def copy_tree(folder: Path) -> Clone:
     "The working tree in a new repository: what is in git, with its changes, and what is about to be."
-    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT,
+                            capture_output=True, text=True)
     if listed.returncode: pytest.skip("not a git checkout")
     clone = Clone(folder)
     for name in filter(None, listed.stdout.split("\0")):
@@ -123,7 +135,8 @@ def copy_tree(folder: Path) -> Clone:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--reproduced", type=Path, help="folder in which the first of several test processes runs all stages, for each of them")
+    parser.addoption("--reproduced", type=Path,
+                     help="folder in which the first of several test processes runs all stages, for each of them")
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
@@ -154,10 +167,12 @@ def reproduced(clone, request, tmp_path_factory) -> Clone:
             (made.root / "dvc.lock").unlink()  # DVC reads and writes it whole for each stage; here it grows with them
             (folder / "audit").mkdir()
             (folder / "audit" / "sitecustomize.py").write_text(AUDIT)
-            made.run("make", "--jobs=2", "all-stages", f"VENV={sys.prefix}", PYTHONPATH=str(folder / "audit"), AUDIT_LOG=str(folder / "log"), AUDIT_ORIGINAL=str(ROOT / "fer_research"))
+            made.run("make", "--jobs=2", "all-stages", f"VENV={sys.prefix}", PYTHONPATH=str(folder / "audit"),
+                     AUDIT_LOG=str(folder / "log"), AUDIT_ORIGINAL=str(ROOT / "fer_research"))
             (folder / "log").rename(folder / "opened")
     if not (folder / "opened").exists(): pytest.fail("`make all-stages` failed in another test process")
-    return Clone(made.root, tuple(dict.fromkeys(Opened(*line.split("\t")) for line in (folder / "opened").read_text().splitlines())))
+    return Clone(made.root, tuple(dict.fromkeys(Opened(*line.split("\t"))
+                                                for line in (folder / "opened").read_text().splitlines())))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"Data sets as they come: what is unusable is named with its reason, what is usable is used, and nothing else is touched."
+"Data sets as they come: what is unusable is named with its reason, what is usable is used, nothing else is touched."
 import hashlib
 import io
 import re
@@ -32,17 +32,21 @@ def picture(form: str = "PNG", seed: int = 0) -> bytes:
 
 def huge(side: int) -> bytes:
     "A PNG of a few bytes that says it has `side` x `side` pixels."
-    chunk = lambda kind, content: struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    number = lambda value: struct.pack(">I", value)
+    chunk = lambda kind, content: number(len(content)) + kind + content + number(zlib.crc32(kind + content))
     header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    chunks = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(bytes(1000))), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-GOOD = {f"{label}/{i}.png": picture(seed=i + 4 * (label == "Sad")) for label in ("Happy", "Sad") for i in range(4)}  # eight different images
+# eight different images
+GOOD = {f"{label}/{i}.png": picture(seed=i + 4 * (label == "Sad")) for label in ("Happy", "Sad") for i in range(4)}
 
 
 def table(paths=GOOD, *more: str) -> str:
     "data.csv: a row for each path, and further rows as text."
-    return "\n".join([",path,label", *(f"{i},{path},{path.split('/')[0]}" for i, path in enumerate(paths)), *more]) + "\n"
+    rows = [f"{i},{path},{path.split('/')[0]}" for i, path in enumerate(paths)]
+    return "\n".join([",path,label", *rows, *more]) + "\n"
 
 
 def pack(path: Path, members: dict[str, bytes | str], compression: int = zipfile.ZIP_DEFLATED) -> Path:
@@ -54,12 +58,14 @@ def pack(path: Path, members: dict[str, bytes | str], compression: int = zipfile
 
 def fer6(path: Path, *rows: str, **members: bytes | str) -> Path:
     "A data set of eight good images, with further rows, and with members that come in addition or in place of others."
-    return pack(path, {"data.csv": table(GOOD, *rows)} | {f"dataset/{name}": content for name, content in GOOD.items()} | members)
+    faces = {f"dataset/{name}": content for name, content in GOOD.items()}
+    return pack(path, {"data.csv": table(GOOD, *rows)} | faces | members)
 
 
 def everything(folder: Path) -> dict[str, str]:
     "Path and digest of every file below a folder."
-    return {path.relative_to(folder).as_posix(): hashlib.md5(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {path.relative_to(folder).as_posix(): hashlib.md5(path.read_bytes()).hexdigest()
+            for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 @pytest.fixture
@@ -104,10 +110,11 @@ def newer(content: bytes) -> bytes:
     (lambda path: pack(path, {"data.csv": ""}), "not a CSV"),
     (lambda path: pack(path, {"data.csv": table(())}), "no usable image among 0 rows"),
     (lambda path: pack(path, {"data.csv": table(GOOD)}), "Happy/0.png: listed, but not in the archive"),
-    (lambda path: pack(path, {"data.csv": table((), "0,Happy/0.png,")} | {f"dataset/{name}": content for name, content in GOOD.items()}), "empty label"),
+    (lambda path: pack(path, {"data.csv": table((), "0,Happy/0.png,")}
+                       | {f"dataset/{name}": content for name, content in GOOD.items()}), "empty label"),
     (lambda path: fer6(path, **{f"dataset/{name}": b"text" for name in GOOD}), "none of its 8 images can be read"),
-], ids=["text", "empty", "without its end", "its beginning", "newer format", "no members", "no table", "no columns", "binary table", "empty table",
-        "no rows", "no images", "no labels", "no readable image"])
+], ids=["text", "empty", "without its end", "its beginning", "newer format", "no members", "no table", "no columns",
+        "binary table", "empty table", "no rows", "no images", "no labels", "no readable image"])
 def test_a_file_that_is_no_fer6_is_refused(make, reason, home, tmp_path):
     path = tmp_path / "mine.zip"
     make(path)
@@ -116,7 +123,8 @@ def test_a_file_that_is_no_fer6_is_refused(make, reason, home, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "file", "reason"), [
-    ("fer6", "none.zip", "no such file"), ("fer6", "folder", "is a folder"), ("fer6", "data.csv", "fer6 comes as .zip"), ("fer2013", "faces.npy", ".csv or .zip")])
+    ("fer6", "none.zip", "no such file"), ("fer6", "folder", "is a folder"), ("fer6", "data.csv", "fer6 comes as .zip"),
+    ("fer2013", "faces.npy", ".csv or .zip")])
 def test_a_file_of_another_kind_is_refused(name, file, reason, home, tmp_path):
     (tmp_path / "folder").mkdir()
     for other in ("data.csv", "faces.npy"): (tmp_path / other).write_text("something")
@@ -126,8 +134,10 @@ def test_a_file_of_another_kind_is_refused(name, file, reason, home, tmp_path):
 # --- files of which a part is unusable ------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("content", "reason"), [
-    (picture()[:-30], "truncated"), (picture("JPEG")[:-60], "truncated"), (picture("BMP")[:-200], "truncated"), (picture()[:20], ""), (b"", "empty file"),
-    (b"no image, but a text", "not an image"), (huge(8_000), "64000000 pixels|8000 x 8000 pixels"), (huge(60_000), "pixels"), (bytes(64 * 2**20 + 1), "unpacks to"),
+    (picture()[:-30], "truncated"), (picture("JPEG")[:-60], "truncated"), (picture("BMP")[:-200], "truncated"),
+    (picture()[:20], ""), (b"", "empty file"),
+    (b"no image, but a text", "not an image"), (huge(8_000), "64000000 pixels|8000 x 8000 pixels"),
+    (huge(60_000), "pixels"), (bytes(64 * 2**20 + 1), "unpacks to"),
 ], ids=["PNG cut", "JPEG cut", "BMP cut", "header cut", "empty", "text", "64 megapixels", "3600 megapixels", "65 MiB"])
 def test_an_image_that_cannot_be_read_is_left_out_and_listed(content, reason, tmp_path):
     path = fer6(tmp_path / "mine.zip", "8,Sad/bad.png,Sad", **{"dataset/Sad/bad.png": content})
@@ -140,37 +150,45 @@ def test_an_image_that_cannot_be_read_is_left_out_and_listed(content, reason, tm
 
 
 @pytest.mark.parametrize(("row", "file", "reason"), [
-    ("8,Sad/none.png,Sad", "Sad/none.png", "listed, but not in the archive"), ("8,../../data.csv,Sad", "../../data.csv", "listed, but not in the archive"),
-    ("8,Sad/more.png,", "Sad/more.png", "empty label"), ("8,Sad/more.png,  ", "Sad/more.png", "empty label"), ("8,Sad/0.png,Happy", "Sad/0.png", "listed more than once"),
+    ("8,Sad/none.png,Sad", "Sad/none.png", "listed, but not in the archive"),
+    ("8,../../data.csv,Sad", "../../data.csv", "listed, but not in the archive"),
+    ("8,Sad/more.png,", "Sad/more.png", "empty label"), ("8,Sad/more.png,  ", "Sad/more.png", "empty label"),
+    ("8,Sad/0.png,Happy", "Sad/0.png", "listed more than once"),
     ("8,Sad/more.png,Bored", "Sad/more.png", "unknown label 'Bored'"),
 ])
 def test_a_row_that_cannot_be_used_is_listed(row, file, reason, tmp_path):
-    images = read_fer6(fer6(tmp_path / "mine.zip", row, **{"dataset/Sad/more.png": picture(seed=9)}), classes=("Happy", "Sad"))
+    images = read_fer6(fer6(tmp_path / "mine.zip", row, **{"dataset/Sad/more.png": picture(seed=9)}),
+                       classes=("Happy", "Sad"))
     assert images.problems == (Problem(file, reason),) and len(images.items) == 8
 
 
-@pytest.mark.parametrize("name", ["../escaped.png", "dataset/../../escaped.png", "/etc/escaped.png", "C:/escaped.png", "..\\escaped.png"])
+@pytest.mark.parametrize("name", ["../escaped.png", "dataset/../../escaped.png", "/etc/escaped.png", "C:/escaped.png",
+                                  "..\\escaped.png"])
 def test_a_member_that_leads_out_of_the_archive_is_refused(name, tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     path = fer6(tmp_path / "a" / "b" / "mine.zip", f"8,{name},Sad", **{name: picture()})
     before = everything(tmp_path)
     images, decoded = check_file("fer6", path)
-    assert [problem.reason for problem in images.problems if problem.file == name.removeprefix("dataset/") and "path" in problem.reason]
+    reasons = [problem.reason for problem in images.problems if problem.file == name.removeprefix("dataset/")]
+    assert [reason for reason in reasons if "path" in reason]
     assert len(decoded.table) == 8 and everything(tmp_path) == before and not Path("/etc/escaped.png").exists()
     with Archive(path) as archive, pytest.raises(KeyError): archive.read(name)
 
 
 def test_a_link_that_leads_out_of_a_folder_is_refused(tmp_path):
-    with zipfile.ZipFile(fer6(tmp_path / "mine.zip", "8,Sad/link.png,Sad")) as archive: archive.extractall(tmp_path / "mine")
+    with zipfile.ZipFile(fer6(tmp_path / "mine.zip", "8,Sad/link.png,Sad")) as archive:
+        archive.extractall(tmp_path / "mine")
     (tmp_path / "secret.png").write_bytes(picture())
     (tmp_path / "mine" / "dataset" / "Sad" / "link.png").symlink_to(tmp_path / "secret.png")
     images = read_fer6(tmp_path / "mine")
     assert Problem("Sad/link.png", "link that leads out of the folder") in images.problems and len(images.items) == 8
 
 
-@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA], ids=["stored", "deflated", "bzip2", "lzma"])
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA],
+                         ids=["stored", "deflated", "bzip2", "lzma"])
 def test_a_member_that_is_damaged_is_left_out_and_listed(compression, tmp_path):
-    path = pack(tmp_path / "mine.zip", {"data.csv": table(GOOD)} | {f"dataset/{name}": content for name, content in GOOD.items()}, compression)
+    path = pack(tmp_path / "mine.zip",
+                {"data.csv": table(GOOD)} | {f"dataset/{name}": content for name, content in GOOD.items()}, compression)
     content = bytearray(path.read_bytes())
     with zipfile.ZipFile(path) as archive: member = archive.getinfo("dataset/Sad/3.png")
     start = member.header_offset + 30 + len(member.filename) + 20
@@ -190,7 +208,8 @@ def test_any_image_that_is_cut_or_changed_is_read_or_listed(form):
         content[random.integers(len(content), size=3)] = random.integers(256, size=3)
         changed.append(content.tobytes())
     decoded = decode_all(lambda number: open_image(changed[int(number)]), list(map(str, range(len(changed)))), size=16)
-    assert len(decoded.table) + len(decoded.problems) == len(changed) and all(problem.reason for problem in decoded.problems)
+    assert len(decoded.table) + len(decoded.problems) == len(changed)
+    assert all(problem.reason for problem in decoded.problems)
 
 
 def ramp(kind: str) -> Image.Image:
@@ -213,7 +232,8 @@ def test_every_kind_of_image_is_read_as_it_looks_or_listed(kind, mode):
 # --- FER2013 --------------------------------------------------------------------------------------------------------
 
 PIXELS = " ".join(["7"] * 48**2)
-ROWS = [f"3,{PIXELS.replace('7', str(i), 1)},{part}" for i, part in enumerate(("Training", "PublicTest", "PrivateTest"))]
+ROWS = [f"3,{PIXELS.replace('7', str(i), 1)},{part}"
+        for i, part in enumerate(("Training", "PublicTest", "PrivateTest"))]
 
 
 def fer2013(path: Path, *more: str, header: str = "emotion,pixels,Usage") -> Path:
@@ -222,19 +242,25 @@ def fer2013(path: Path, *more: str, header: str = "emotion,pixels,Usage") -> Pat
     return path
 
 
-@pytest.mark.parametrize(("file", "header"), [("fer2013.csv", "emotion,pixels,Usage"), ("icml_face_data.csv", "emotion, Usage, pixels")])
+@pytest.mark.parametrize(("file", "header"),
+                         [("fer2013.csv", "emotion,pixels,Usage"), ("icml_face_data.csv", "emotion, Usage, pixels")])
 def test_both_tables_of_fer2013_are_read(file, header, tmp_path):
-    rows = ROWS if header.endswith("Usage") else [", ".join([r.split(",")[0], r.split(",")[2], r.split(",")[1]]) for r in ROWS]
+    turned = [", ".join([r.split(",")[0], r.split(",")[2], r.split(",")[1]]) for r in ROWS]
+    rows = ROWS if header.endswith("Usage") else turned
     (tmp_path / file).write_text("\n".join([header, *rows]) + "\n")
     images, decoded = check_file("fer2013", tmp_path / file)
-    assert images.items["part"].tolist() == ["Training", "PublicTest", "PrivateTest"] and set(images.items["label"]) == {"Happy"}
+    assert images.items["part"].tolist() == ["Training", "PublicTest", "PrivateTest"]
+    assert set(images.items["label"]) == {"Happy"}
     assert not images.problems and not decoded.problems and [image[0, 0, 0] for image in decoded.images] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(("row", "reason"), [
-    (f"9,{PIXELS},Training", "unknown label '9'"), (f",{PIXELS},Training", "empty label"), (f"3,{PIXELS},Validation", "unknown Usage 'Validation'"),
-    ("3,1 2 3,Training", "3 pixels instead of 2304"), ("3,,Training", "0 pixels"), (f"3,{PIXELS.replace('7', 'x', 1)},Training", "not whole numbers"),
-    (f"3,{PIXELS.replace('7', '256', 1)},Training", "outside 0 .. 255"), (f"3,{PIXELS.replace('7', '-1', 1)},Training", "outside 0 .. 255"),
+    (f"9,{PIXELS},Training", "unknown label '9'"), (f",{PIXELS},Training", "empty label"),
+    (f"3,{PIXELS},Validation", "unknown Usage 'Validation'"),
+    ("3,1 2 3,Training", "3 pixels instead of 2304"), ("3,,Training", "0 pixels"),
+    (f"3,{PIXELS.replace('7', 'x', 1)},Training", "not whole numbers"),
+    (f"3,{PIXELS.replace('7', '256', 1)},Training", "outside 0 .. 255"),
+    (f"3,{PIXELS.replace('7', '-1', 1)},Training", "outside 0 .. 255"),
     (f"3,{PIXELS.replace('7', '9' * 25, 1)},Training", "0 .. 255|whole"), ("3", "Usage"),
 ], ids=["label", "no label", "part", "few pixels", "no pixels", "letters", "256", "-1", "25 digits", "short row"])
 def test_a_bad_row_of_fer2013_is_listed(row, reason, tmp_path):
@@ -244,8 +270,10 @@ def test_a_bad_row_of_fer2013_is_listed(row, reason, tmp_path):
 
 
 @pytest.mark.parametrize(("text", "reason"), [
-    ("", "not a CSV"), ("emotion,pixels,Usage\n", "no usable image"), ("emotion,pixels\n3,1 2\n", "no column Usage"), (f"emotion,pixels,Usage\n3,{PIXELS},Test\n", "unknown Usage 'Test'"),
-    (f"emotion,pixels,Usage\n7,{PIXELS},Training\n", "unknown label '7'"), ('emotion,pixels,Usage\n3,"1 2', "not a CSV"),
+    ("", "not a CSV"), ("emotion,pixels,Usage\n", "no usable image"), ("emotion,pixels\n3,1 2\n", "no column Usage"),
+    (f"emotion,pixels,Usage\n3,{PIXELS},Test\n", "unknown Usage 'Test'"),
+    (f"emotion,pixels,Usage\n7,{PIXELS},Training\n", "unknown label '7'"),
+    ('emotion,pixels,Usage\n3,"1 2', "not a CSV"),
 ], ids=["empty", "no rows", "no column", "no part", "no label", "open quote"])
 def test_a_table_that_is_no_fer2013_is_refused(text, reason, home, tmp_path):
     (tmp_path / "mine.csv").write_text(text)
@@ -254,11 +282,15 @@ def test_a_table_that_is_no_fer2013_is_refused(text, reason, home, tmp_path):
 
 
 def test_the_folders_of_fer2013_are_read_and_what_is_wrong_in_them_listed(home, tmp_path):
-    members = {f"{part}/{label}/{i}.jpg": picture("JPEG", seed=i) for part in ("train", "test") for label in ("happy", "sad") for i in range(2)}
-    path = pack(tmp_path / "mine.zip", members | {"train/bored/0.jpg": picture(), "readme.txt": "hello", "test/sad/cut.jpg": picture("JPEG")[:100], "train/sad/": b""})
+    members = {f"{part}/{label}/{i}.jpg": picture("JPEG", seed=i) for part in ("train", "test")
+               for label in ("happy", "sad") for i in range(2)}
+    others = {"train/bored/0.jpg": picture(), "readme.txt": "hello", "test/sad/cut.jpg": picture("JPEG")[:100],
+              "train/sad/": b""}
+    path = pack(tmp_path / "mine.zip", members | others)
     images, decoded = check_file("fer2013", path)
     assert sorted(decoded.table["id"]) == sorted(members) and images.classes == ["Happy", "Sad"]
-    assert {problem.file for problem in (*images.problems, *decoded.problems)} == {"train/bored/0.jpg", "readme.txt", "test/sad/cut.jpg"}
+    problems = {problem.file for problem in (*images.problems, *decoded.problems)}
+    assert problems == {"train/bored/0.jpg", "readme.txt", "test/sad/cut.jpg"}
     assert "no train/" in refused("fer2013", pack(tmp_path / "other.zip", {"images/0.jpg": picture()}), home)
 
 
@@ -266,17 +298,22 @@ def test_the_folders_of_fer2013_are_read_and_what_is_wrong_in_them_listed(home, 
 
 def test_put_replaces_one_data_set_and_its_entry(home, tmp_path):
     before, sources = everything(home), read_sources(home / "data")
-    done = CliRunner().invoke(app, ("data", "put", "fer2013", str(fer2013(tmp_path / "mine.csv", "3,1 2 3,Training")), "--title", "mine"))
-    assert done.exit_code == 0 and "3 images in 1 classes, 1 entries that cannot be used" in done.output and "00003: 3 pixels" in done.output
+    given = fer2013(tmp_path / "mine.csv", "3,1 2 3,Training")
+    done = CliRunner().invoke(app, ("data", "put", "fer2013", str(given), "--title", "mine"))
+    assert done.exit_code == 0 and "3 images in 1 classes, 1 entries that cannot be used" in done.output
+    assert "00003: 3 pixels" in done.output
     after = everything(home)
     assert set(after) == set(before) - {"data/fer2013/fer2013.zip"} | {"data/fer2013/fer2013.csv"}
-    assert after["data/fer2013/fer2013.csv"] == everything(tmp_path)["mine.csv"] and after["data/fer6/fer6.zip"] == before["data/fer6/fer6.zip"]
+    assert after["data/fer2013/fer2013.csv"] == everything(tmp_path)["mine.csv"]
+    assert after["data/fer6/fer6.zip"] == before["data/fer6/fer6.zip"]
     entry = read_sources(home / "data").pop("fer2013")
     assert (entry["origin"], entry["title"], entry["may_show"], entry["file"]) == ("real", "mine", False, "fer2013.csv")
     assert read_sources(home / "data")["fer6"] == sources["fer6"]
 
 
-@pytest.mark.parametrize(("text", "origin"), [("fer6: [", "real"), ("fer6: {origin: unheard}", "real"), ("{}", "sampled")], ids=["open bracket", "unknown origin", "wrong argument"])
+@pytest.mark.parametrize(("text", "origin"),
+                         [("fer6: [", "real"), ("fer6: {origin: unheard}", "real"), ("{}", "sampled")],
+                         ids=["open bracket", "unknown origin", "wrong argument"])
 def test_put_changes_nothing_where_it_cannot_write_down_the_source(text, origin, home, tmp_path):
     (home / "data" / "sources.yaml").write_text(text)
     before = everything(home)
@@ -285,5 +322,6 @@ def test_put_changes_nothing_where_it_cannot_write_down_the_source(text, origin,
 
 
 def test_a_class_with_one_image_is_named_by_the_split(tmp_path):
-    images, _ = check_file("fer6", fer6(tmp_path / "mine.zip", "8,Angry/0.png,Angry", **{"dataset/Angry/0.png": picture(seed=9)}))
+    images, _ = check_file("fer6", fer6(tmp_path / "mine.zip", "8,Angry/0.png,Angry",
+                                        **{"dataset/Angry/0.png": picture(seed=9)}))
     with pytest.raises(InputError, match="class 'Angry' has 1 item"): three_way(images.items["label"], 0.25, 0.25)

@@ -72,7 +72,8 @@ def test_sides_that_do_less_are_scaled():
     from benchmarks.suite import cost, speed_up
 
     faces = {"source": a_side(15, faces=150), "ours": a_side(5, faces=500)}
-    assert speed_up(faces) == pytest.approx(10) and ratio(faces, "ours", cost) == "10.0 x" and ratio(faces, "source", cost) == ""
+    assert speed_up(faces) == pytest.approx(10) and ratio(faces, "ours", cost) == "10.0 x"
+    assert ratio(faces, "source", cost) == ""
     assert speed_up({"source": a_side(50, trials=5), "ours": a_side(40, trials=20)}) == 5
     assert speed_up({"source": a_side(8), "ours": a_side(2)}) == 4
 
@@ -90,7 +91,8 @@ def test_vectors_to_search_on_are_the_same_for_both_and_can_be_told_apart():
     from benchmarks.vectors import DIMENSIONS, drawn
 
     train, validation, test = drawn(0)
-    assert [part.X.shape for part in (train, validation, test)] == [(4000, DIMENSIONS), (1000, DIMENSIONS), (3000, DIMENSIONS)]
+    shapes = [part.X.shape for part in (train, validation, test)]
+    assert shapes == [(items, DIMENSIONS) for items in (4000, 1000, 3000)]
     assert (drawn(0)[2].X == test.X).all() and not np.array_equal(drawn(1)[2].y, test.y)
     accuracy = LogisticRegression(C=0.01).fit(*train).score(*test)
     assert np.bincount(test.y).max() / len(test.y) + 0.1 < accuracy < 0.99
@@ -99,4 +101,5 @@ def test_vectors_to_search_on_are_the_same_for_both_and_can_be_told_apart():
 def test_every_side_says_what_it_depends_on():
     from benchmarks.measure import CODE
     from benchmarks.suite import BENCHMARKS
-    assert {side.function.split(".")[0] for benchmark in BENCHMARKS.values() for side in benchmark.sides.values()} == set(CODE)
+    assert {side.function.split(".")[0] for benchmark in BENCHMARKS.values()
+            for side in benchmark.sides.values()} == set(CODE)

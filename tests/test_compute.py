@@ -1,4 +1,7 @@
-"Folds and runs give the same numbers on one machine and on several; what is killed costs time, and nothing that was finished is lost or run again."
+"""Folds and runs give the same numbers on one machine and on several.
+
+What is killed costs time, and nothing that was finished is lost or run again.
+"""
 import importlib
 import json
 import os
@@ -38,7 +41,9 @@ def run(number):
     return {"square": number**2}
 
 
-if __name__ == "__main__": print([one["square"] for one in resumable_map(run, range(4), folder / "kept", workers=2, unit="run")])
+if __name__ == "__main__":
+    found = resumable_map(run, range(4), folder / "kept", workers=2, unit="run")
+    print([one["square"] for one in found])
 '''
 
 
@@ -54,7 +59,8 @@ def wait_for(condition, what: str, seconds: float = 30):
 @pytest.fixture(scope="module")
 def cluster():
     "Two workers on the loopback address; one that is killed is started again."
-    with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster: yield cluster
+    with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster:
+        yield cluster
 
 
 @pytest.fixture(params=["local", "dask"])
@@ -77,7 +83,8 @@ def numbers(seed: int) -> tuple[bytes, str, set[int]]:
     "What depends on the threads of BLAS, and on the environment."
     X = np.random.default_rng(seed).normal(size=(700, 500))
     factors = np.linalg.svd(X.T @ X)
-    return b"".join(factor.tobytes() for factor in factors), os.getcwd(), {library["num_threads"] for library in threadpool_info()}
+    threads = {library["num_threads"] for library in threadpool_info()}
+    return b"".join(factor.tobytes() for factor in factors), os.getcwd(), threads
 
 
 @pytest.mark.parametrize("tasks", [1, 3])
@@ -91,7 +98,8 @@ def test_numbers_are_those_of_one_machine(tasks, cluster, monkeypatch):
 @pytest.mark.parametrize(("tasks", "workers"), [(1, None), (3, 1)])
 def test_one_process_is_another_one_too(tasks, workers):
     processes = parallel_map(process, range(tasks), workers)
-    assert os.getpid() not in {number for number, _, _ in processes} and all(end <= begin for (_, _, end), (_, begin, _) in pairwise(processes)), "at the same time"
+    assert os.getpid() not in {number for number, _, _ in processes}
+    assert all(end <= begin for (_, _, end), (_, begin, _) in pairwise(processes)), "at the same time"
 
 
 def process(_: int) -> tuple[int, float, float]:
@@ -102,7 +110,7 @@ def process(_: int) -> tuple[int, float, float]:
 
 
 def waiting(task: tuple[Path, int]) -> int:
-    "Squares a number, having noted its process and the one that started it; only 0 does not wait for somebody to say go."
+    "Squares a number, having noted its process and the one that started it; only 0 does not wait for a go."
     folder, number = task
     with (folder / f"{number}.log").open("a") as log: log.write(f"{os.getpid()} {os.getppid()}\n")
     while number and not (folder / "go").exists(): time.sleep(0.05)
@@ -120,7 +128,8 @@ def test_what_is_killed_in_the_middle_costs_time_only(victim, dask_engine, tmp_p
     with ThreadPoolExecutor(1) as pool:
         found = pool.submit(parallel_map, waiting, [(tmp_path, number) for number in (0, 3, 1)])
         try:
-            wait_for(lambda: sum(bool(started(tmp_path, number)) for number in range(4)) == 3, "one task done and two under way")
+            wait_for(lambda: sum(bool(started(tmp_path, number)) for number in range(4)) == 3,
+                     "one task done and two under way")
             family = [psutil.Process(pid) for pid in started(tmp_path, 3)[0]]
             family[victim].kill()
             assert not psutil.wait_procs(family[:1], timeout=5)[1], "a task is computed for nobody"
@@ -133,11 +142,14 @@ def test_what_is_killed_in_the_middle_costs_time_only(victim, dask_engine, tmp_p
 @pytest.mark.parametrize("engine", ["local", "dask"])
 def test_what_was_finished_before_a_run_was_killed_is_not_run_again(engine, request, tmp_path):
     (tmp_path / "runs.py").write_text(RUNS)
-    asked = json.dumps({"engine": "local"} if engine == "local" else {"engine": "dask", "address": request.getfixturevalue("cluster").scheduler_address})
-    again = dict(args=[sys.executable, tmp_path / "runs.py", tmp_path], env=os.environ | {VARIABLE: asked, "PYTHONPATH": os.pathsep.join(sys.path)}, text=True)
+    asked = json.dumps({"engine": "local"} if engine == "local"
+                       else {"engine": "dask", "address": request.getfixturevalue("cluster").scheduler_address})
+    again = dict(args=[sys.executable, tmp_path / "runs.py", tmp_path],
+                 env=os.environ | {VARIABLE: asked, "PYTHONPATH": os.pathsep.join(sys.path)}, text=True)
     kept = lambda: {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("kept/run-*.npz")}
     with subprocess.Popen(**again, stderr=subprocess.DEVNULL) as process:
-        wait_for(lambda: len(kept()) == 2 and started(tmp_path, 2) and started(tmp_path, 3), "two runs done and two under way")
+        wait_for(lambda: len(kept()) == 2 and started(tmp_path, 2) and started(tmp_path, 3),
+                 "two runs done and two under way")
         under_way = [psutil.Process(started(tmp_path, number)[0][0]) for number in (2, 3)]  # as long as they are there
         process.send_signal(signal.SIGKILL)
     assert not psutil.wait_procs(under_way, timeout=10)[1], "runs go on for nobody"
@@ -157,17 +169,20 @@ def one_wrong(task: tuple[Path, int]) -> int:
 
 def test_an_error_arrives_as_itself_and_ends_the_other_tasks(engine, tmp_path):
     with pytest.raises(InputError) as error: parallel_map(one_wrong, [(tmp_path, 3), (tmp_path, 2)], workers=2)
-    assert str(error.value) == "fold 2: no faces" and "in one_wrong" in "".join(traceback.format_exception(error.value)), "where it happened is told as well"
+    assert str(error.value) == "fold 2: no faces"
+    assert "in one_wrong" in "".join(traceback.format_exception(error.value)), "where it happened is told as well"
     assert wait_for(lambda: not psutil.pid_exists(started(tmp_path, 3)[0][0]), "the other task to end", 15)
 
 
 @pytest.fixture
 def by_hand(tmp_path) -> Iterator[tuple[str, list[subprocess.Popen]]]:
     "The address of a scheduler that was started as the guide says, itself, and its worker."
-    run = lambda *command: subprocess.Popen([sys.executable, "-m", "dask", *command, "--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0"], stderr=subprocess.DEVNULL)
+    here = "--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0"
+    run = lambda *command: subprocess.Popen([sys.executable, "-m", "dask", *command, *here], stderr=subprocess.DEVNULL)
     with socket.create_server(("127.0.0.1", 0)) as free: port = str(free.getsockname()[1])
     address = f"tcp://127.0.0.1:{port}"
-    processes = [run("scheduler", "--port", port), run("worker", address, "--nthreads", "1", "--local-directory", str(tmp_path))]
+    processes = [run("scheduler", "--port", port),
+                 run("worker", address, "--nthreads", "1", "--local-directory", str(tmp_path))]
     yield address, processes
     for process in processes: process.terminate()
     for process in processes: process.wait(10)
@@ -181,8 +196,10 @@ def test_a_lost_scheduler_is_told_and_nobody_goes_on(by_hand, tmp_path, monkeypa
         found = pool.submit(parallel_map, waiting, [(tmp_path, 1)])
         process = psutil.Process(wait_for(lambda: started(tmp_path, 1), "the task to start")[0][0])
         scheduler.kill()
-        assert not psutil.wait_procs([process], timeout=10)[1] and worker.wait(10) is not None, "a task is computed for nobody"
-        assert isinstance(found.exception(timeout=30), CancelledError) and "lost the connection to the scheduler" in str(found.exception())
+        assert not psutil.wait_procs([process], timeout=10)[1], "a task is computed for nobody"
+        assert worker.wait(10) is not None
+        assert isinstance(found.exception(timeout=30), CancelledError)
+        assert "lost the connection to the scheduler" in str(found.exception())
 
 
 def test_a_task_has_the_modules_and_the_folder_of_who_asks(dask_engine, tmp_path, monkeypatch):
@@ -190,7 +207,8 @@ def test_a_task_has_the_modules_and_the_folder_of_who_asks(dask_engine, tmp_path
     monkeypatch.syspath_prepend(modules)
     monkeypatch.chdir(tmp_path)
     for number in (1, 222):  # another length: what Python has compiled goes by time and size
-        (modules / "edited.py").write_text(f"import os\ndef where(task): return {number}, os.getcwd(), os.environ.get('FER_RESEARCH_STAGE')\n")
+        answer = f"{number}, os.getcwd(), os.environ.get('FER_RESEARCH_STAGE')"
+        (modules / "edited.py").write_text(f"import os\ndef where(task): return {answer}\n")
         monkeypatch.setenv("FER_RESEARCH_STAGE", str(number))
         where = importlib.import_module("edited").where
         assert parallel_map(where, [0]) == [(number, str(tmp_path), str(number))]
@@ -199,7 +217,8 @@ def test_a_task_has_the_modules_and_the_folder_of_who_asks(dask_engine, tmp_path
 def test_a_cluster_without_this_clone_says_what_is_missing(dask_engine, tmp_path, monkeypatch):
     start = compute._start() | {"cwd": str(tmp_path / "elsewhere")}
     monkeypatch.setattr(compute, "_start", lambda: start)
-    with pytest.raises(InputError, match=r"has no .*elsewhere: clone and environment must be on a file system that all share"): parallel_map(abs, [1])
+    missing = "has no .*elsewhere: clone and environment must be on a file system that all share"
+    with pytest.raises(InputError, match=missing): parallel_map(abs, [1])
 
 
 @pytest.fixture
@@ -214,7 +233,8 @@ def test_where_no_scheduler_answers_it_is_said_soon(silent, monkeypatch):
         ask(monkeypatch, address)
         begun = time.monotonic()
         with pytest.raises(InputError) as error: parallel_map(abs, [1])
-        assert f"compute: address: {address}: no scheduler" in str(error.value) and "`dask scheduler`" in str(error.value)
+        assert f"compute: address: {address}: no scheduler" in str(error.value)
+        assert "`dask scheduler`" in str(error.value)
         assert time.monotonic() - begun < 5
 
 
@@ -235,11 +255,13 @@ def test_an_unusable_variable_is_named(text, monkeypatch):
 @pytest.mark.parametrize("missing", ["distributed", "dask_jobqueue"])
 def test_without_the_extra_it_is_named(missing, dask_engine, monkeypatch):
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(InputError, match=rf"{missing} not installed: `pip install -e '.\[cluster\]'`"): parallel_map(abs, [1])
+    with pytest.raises(InputError, match=rf"{missing} not installed: `pip install -e '.\[cluster\]'`"):
+        parallel_map(abs, [1])
 
 
 def test_one_machine_needs_no_dask():
-    modules = "import sys, fer_research.compute; print({name.split('.')[0] for name in sys.modules} & {'dask', 'distributed', 'dask_jobqueue'})"
+    modules = ("import sys, fer_research.compute; "
+               "print({name.split('.')[0] for name in sys.modules} & {'dask', 'distributed', 'dask_jobqueue'})")
     assert subprocess.check_output([sys.executable, "-c", modules], text=True) == "set()\n"
 
 
@@ -256,13 +278,17 @@ def repository(tmp_path, monkeypatch) -> Path:
 def test_a_job_of_slurm_is_what_was_asked_for(repository):
     with dask.config.set({"jobqueue.slurm.account": "faces"}), compute._slurm_cluster(**SLURM) as cluster:
         script = cluster.job_script()
-        for line in ("-p cpu", "-A faces", "--cpus-per-task=4", "--mem=15G", "-t 02:00:00"): assert f"#SBATCH {line}\n" in script
-        assert f"{sys.executable} -m distributed.cli.dask_worker tls://" in script and "--nthreads 4 " in script and "--nworkers" not in script
+        for line in ("-p cpu", "-A faces", "--cpus-per-task=4", "--mem=15G", "-t 02:00:00"):
+            assert f"#SBATCH {line}\n" in script
+        assert f"{sys.executable} -m distributed.cli.dask_worker tls://" in script and "--nthreads 4 " in script
+        assert "--nworkers" not in script
         certificates = [word for word in script.split() if word.startswith(str(repository / "scratch" / "dask"))]
-        assert len(certificates) == 3 and all(Path(path).stat().st_mode & 0o077 == 0 for path in (*certificates, repository / "scratch" / "dask"))
+        assert len(certificates) == 3
+        assert all(Path(path).stat().st_mode & 0o077 == 0 for path in (*certificates, repository / "scratch" / "dask"))
         port = int(cluster.scheduler_address.rpartition(":")[2])
         listening = [own.laddr for own in psutil.Process().net_connections() if own.status == psutil.CONN_LISTEN]
-        assert {address.port for address in listening if address.ip != "127.0.0.1"} == {port}, "only what speaks TLS can be reached from elsewhere"
+        outside = {address.port for address in listening if address.ip != "127.0.0.1"}
+        assert outside == {port}, "only what speaks TLS can be reached from elsewhere"
 
 
 def test_slurm_is_asked_for_where_it_is(repository, monkeypatch):

@@ -1,4 +1,4 @@
-"PolyMNIST from a file of digits: the published form, the published recipe, and nothing written from a file that is none."
+"PolyMNIST from a file of digits: published form, published recipe, and nothing written from a file that is none."
 import io
 import pickle
 import signal
@@ -22,7 +22,8 @@ from fer_research.sample.digits import PHOTOGRAPHS, Digits, compose, read_digits
 
 PIXELS, LABELS = mnist_data()
 IMAGES = PIXELS.reshape(-1, 28, 28).astype(np.uint8)
-FEW = np.concatenate([np.flatnonzero(LABELS == label)[: 12 + label] for label in range(10)])  # classes of different sizes
+# classes of different sizes
+FEW = np.concatenate([np.flatnonzero(LABELS == label)[: 12 + label] for label in range(10)])
 SOME = Digits(IMAGES[FEW], LABELS[FEW])
 
 
@@ -50,7 +51,8 @@ def images(drawn) -> dict[str, np.ndarray]:
     "RGB pixels by name."
     with zipfile.ZipFile(drawn[0]) as archive:
         files = {name: archive.read(name) for name in archive.namelist() if name.endswith(".png")}
-    return {name: cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)[..., ::-1] for name, content in files.items()}
+    return {name: cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)[..., ::-1]
+            for name, content in files.items()}
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +61,8 @@ def groups(drawn) -> pd.DataFrame:
 
 
 def test_names_and_counts_are_those_of_the_published_form(drawn, images):
-    expected = {f"{part}/m{m}/{i}.{label}.png" for part, digits in zip(("train", "test"), drawn[1], strict=True) for m in range(5)
-                for label, count in enumerate(np.bincount(digits.labels)) for i in range(count)}
+    expected = {f"{part}/m{m}/{i}.{label}.png" for part, digits in zip(("train", "test"), drawn[1], strict=True)
+                for m in range(5) for label, count in enumerate(np.bincount(digits.labels)) for i in range(count)}
     assert images.keys() == expected and len(images) == 5 * len(FEW)
     assert {(image.shape, image.dtype) for image in images.values()} == {((28, 28, 3), np.dtype(np.uint8))}
     assert f"{len(images)} images" in drawn[2] and "danielbuechele" in drawn[2]
@@ -102,7 +104,8 @@ def test_groups_name_the_digit_of_every_image(drawn, images, groups):
 
 
 def test_every_modality_has_an_order_of_its_own(groups):
-    orders = groups[groups["image"].str.startswith("train/")].groupby(lambda i: groups["image"][i][:8])["digit"].agg(tuple)
+    train = groups[groups["image"].str.startswith("train/")]
+    orders = train.groupby(train["image"].str[:8])["digit"].agg(tuple)
     assert len(orders) == 5 and orders.nunique() == 5
     assert all(np.mean(np.equal(a, b)) < 0.3 for a in orders for b in orders if a is not b)
 
@@ -113,14 +116,16 @@ def test_train_and_test_show_different_digits(drawn):
 
 
 def test_copies_of_a_digit_stay_in_one_part(tmp_path):
-    twice = save(tmp_path / "twice.npz", images=np.concatenate([SOME.images] * 2), labels=np.concatenate([SOME.labels] * 2))
+    twice = save(tmp_path / "twice.npz", images=np.concatenate([SOME.images] * 2),
+                 labels=np.concatenate([SOME.labels] * 2))
     train, test = read_digits(twice)
     assert not {image.tobytes() for image in train.images} & {image.tobytes() for image in test.images}
     assert len(train.labels) + len(test.labels) == 2 * len(FEW)
 
 
 def test_a_test_part_of_the_file_is_taken_as_it_is(tmp_path):
-    source = save(tmp_path / "parts.npz", images=IMAGES[FEW[::2]], labels=LABELS[FEW[::2]], test_images=IMAGES[FEW[1::2]], test_labels=LABELS[FEW[1::2]])
+    source = save(tmp_path / "parts.npz", images=IMAGES[FEW[::2]], labels=LABELS[FEW[::2]],
+                  test_images=IMAGES[FEW[1::2]], test_labels=LABELS[FEW[1::2]])
     train, test = read_digits(source)
     assert np.array_equal(train.images, IMAGES[FEW[::2]]) and np.array_equal(test.labels, LABELS[FEW[1::2]])
 
@@ -176,7 +181,8 @@ def flipped(path: Path) -> None:
 
 def arrays(**changed):
     "Writes good digits in which some arrays are others, or None for left out."
-    return lambda path: save(path, **{name: array for name, array in ({"images": SOME.images, "labels": SOME.labels} | changed).items() if array is not None})
+    arrays = {"images": SOME.images, "labels": SOME.labels} | changed
+    return lambda path: save(path, **{name: array for name, array in arrays.items() if array is not None})
 
 
 @pytest.mark.parametrize(("make", "reason"), [
@@ -225,21 +231,26 @@ def test_a_target_that_is_no_zip_is_refused(out, tmp_path):
     before = source.read_bytes()
     done = polymnist(source, tmp_path / out)
     assert done.exit_code == 2 and f"{out}: expected the name of a file that ends in .zip" in done.stderr
-    assert source.read_bytes() == before and sorted(path.name for path in tmp_path.rglob("*")) == ["folder.zip", "mine.npz"]
+    assert source.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["folder.zip", "mine.npz"]
 
 
 @pytest.mark.parametrize("seed", ["-1", str(2**32)])
 def test_a_seed_out_of_range_is_refused(seed, tmp_path):
-    done = polymnist(save(tmp_path / "mine.npz", images=SOME.images, labels=SOME.labels), tmp_path / "out.zip", "--seed", seed)
+    mine = save(tmp_path / "mine.npz", images=SOME.images, labels=SOME.labels)
+    done = polymnist(mine, tmp_path / "out.zip", "--seed", seed)
     assert done.exit_code == 2 and "--seed" in done.stderr and not (tmp_path / "out.zip").exists()
 
 
 def test_an_interrupted_run_leaves_nothing_and_keeps_what_was_there(tmp_path):
-    save(tmp_path / "mine.npz", images=np.tile(IMAGES, (8, 1, 1)), labels=np.tile(LABELS, 8))  # many: what is interrupted is not nearly finished
+    # many: what is interrupted is not nearly finished
+    save(tmp_path / "mine.npz", images=np.tile(IMAGES, (8, 1, 1)), labels=np.tile(LABELS, 8))
     (tmp_path / "out.zip").write_text("the old one")
-    process = subprocess.Popen([sys.executable, "-m", "fer_research.pipeline.cli", "data", "polymnist", "--digits", "mine.npz", "--out", "out.zip"],
+    process = subprocess.Popen([sys.executable, "-m", "fer_research.pipeline.cli", "data", "polymnist", "--digits",
+                                "mine.npz", "--out", "out.zip"],
                                cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))  # which a test run in the background does without
+                               # which a test run in the background does without
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
     end = time.monotonic() + 60
     while not any(path.stat().st_size > 100_000 for path in tmp_path.glob(".out-*.zip")):
         assert process.poll() is None and time.monotonic() < end, "it did not begin to write"
@@ -247,4 +258,5 @@ def test_an_interrupted_run_leaves_nothing_and_keeps_what_was_there(tmp_path):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
     assert process.returncode and "Traceback" not in said
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.npz", "out.zip"] and (tmp_path / "out.zip").read_text() == "the old one"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.npz", "out.zip"]
+    assert (tmp_path / "out.zip").read_text() == "the old one"

@@ -1,4 +1,4 @@
-"""Longer tests of fer_research.evaluation: properties over many inputs, simulations, and values that others published."""
+"Longer tests of fer_research.evaluation: properties over many inputs, simulations, and values that others published."
 import io
 import itertools
 import json
@@ -38,7 +38,8 @@ def faces(n: int, k: int = 6, seed: int = 0):
 @pytest.mark.parametrize(("n", "fraction", "seed"), [(15453, .2, 42), (1001, .25, 0), (997, .1, 7), (60, .5, 1)])
 def test_holdout_is_train_test_split(n, fraction, seed, stratify):
     labels = np.random.default_rng(n).integers(6, size=n)
-    kept, held = train_test_split(np.arange(n), test_size=fraction, random_state=seed, stratify=labels if stratify else None)
+    kept, held = train_test_split(np.arange(n), test_size=fraction, random_state=seed,
+                                  stratify=labels if stratify else None)
     for groups in (None, [f"sha {i}" for i in range(n)]):
         ours = splits.holdout(labels, fraction, seed, stratify, groups)
         assert np.array_equal(ours[0], kept) and np.array_equal(ours[1], held)
@@ -146,7 +147,8 @@ def test_ece_against_plain_loops(n):
     sizes = metrics.calibration_table(y, proba).n
     assert sizes.max() - sizes.min() <= 1 and len(sizes) == 15
     if n % 15 == 0:  # otherwise array_split puts the larger bins elsewhere
-        assert metrics.expected_calibration_error(y, proba) == pytest.approx(sum(len(b) / n * abs(confidence[b].mean() - right[b].mean()) for b in bins))
+        expected = sum(len(b) / n * abs(confidence[b].mean() - right[b].mean()) for b in bins)
+        assert metrics.expected_calibration_error(y, proba) == pytest.approx(expected)
 
 
 def test_tables_agree_with_the_numbers(tmp_path):
@@ -177,19 +179,22 @@ def test_confusions_are_the_largest_counts_off_the_diagonal(n, k):
         counts = [row[f"count_{i}"] for i in (1, 2, 3) if not pd.isna(row[f"count_{i}"])]
         assert counts == sorted(wrong, reverse=True)[:3]
         for i, count in enumerate(counts, 1):
-            assert wrong[row[f"confused_{i}"]] == count and row[f"percent_{i}"] == pytest.approx(100 * count / len(answers))
+            assert wrong[row[f"confused_{i}"]] == count
+            assert row[f"percent_{i}"] == pytest.approx(100 * count / len(answers))
 
 
 def test_failed_evaluation_writes_nothing(tmp_path):
     y, proba, classes = faces(20)
-    with pytest.raises(ValueError, match="val_loss"): metrics.write_evaluation(tmp_path / "new", y, proba, classes, val_loss=float("nan"))
+    with pytest.raises(ValueError, match="val_loss"):
+        metrics.write_evaluation(tmp_path / "new", y, proba, classes, val_loss=float("nan"))
     with pytest.raises(InputError): metrics.write_evaluation(tmp_path / "new", y, proba * 2, classes)
     assert not list(tmp_path.rglob("*.json")) + list(tmp_path.rglob("*.csv"))
 
 
 @pytest.mark.parametrize(("y", "proba", "message"), [
     ([0, 1], [[.5, .5]], "y_true of shape"), ([0], [.5, .5], "proba of shape"), ([-1], [[.5, .5]], "class number"),
-    (["a"], [[.5, .5]], "class number"), ([0], [[np.inf, 0]], "finite"), ([0], [[1.5, -.5]], "sum to 1"), ([0], [[3.2, -1.1]], "sum to 1"),
+    (["a"], [[.5, .5]], "class number"), ([0], [[np.inf, 0]], "finite"), ([0], [[1.5, -.5]], "sum to 1"),
+    ([0], [[3.2, -1.1]], "sum to 1"),
 ])
 def test_what_is_no_probability_is_refused(y, proba, message):
     with pytest.raises(InputError, match=message): metrics.evaluate(y, proba, ["a", "b"])
@@ -214,7 +219,8 @@ def test_predictions_never_unpickle(tmp_path):
     with pytest.raises(InputError, match="not a predictions file"): metrics.read_predictions(tmp_path / "bad.npz")
     assert not (tmp_path / "ran").exists()
     np.savez(tmp_path / "other.npz", weights=np.ones(3))
-    with pytest.raises(InputError, match="expected an .npz with id, y_true, proba"): metrics.read_predictions(tmp_path / "other.npz")
+    with pytest.raises(InputError, match="expected an .npz with id, y_true, proba"):
+        metrics.read_predictions(tmp_path / "other.npz")
     with zipfile.ZipFile(tmp_path / "zip.npz", "w") as archive: archive.writestr("id.npy", b"nonsense")
     with pytest.raises(InputError): metrics.read_predictions(tmp_path / "zip.npz")
     with pytest.raises(FileNotFoundError): metrics.read_predictions(tmp_path / "none.npz")
@@ -249,7 +255,8 @@ def test_wilson_covers(n):
 
 
 def test_wilson_narrows_with_n_and_widens_with_level():
-    width = [np.diff(statistics.wilson(n * 7 // 10, n, level)).item() for n, level in ((100, .99), (100, .95), (1000, .95))]
+    width = [np.diff(statistics.wilson(n * 7 // 10, n, level)).item()
+             for n, level in ((100, .99), (100, .95), (1000, .95))]
     assert width == sorted(width, reverse=True)
 
 
@@ -269,7 +276,8 @@ def test_bootstrap_is_seeded():
     assert statistics.bootstrap(np.median, values, seed=1) == statistics.bootstrap(np.median, values, seed=1)
     assert statistics.bootstrap(np.mean, values, seed=1) != statistics.bootstrap(np.mean, values, seed=2)
     named = np.array([f"person {i}" for i in np.arange(50) // 5])
-    assert statistics.bootstrap(np.mean, values, groups=named) == statistics.bootstrap(np.mean, values, groups=np.arange(50) // 5)
+    numbered = statistics.bootstrap(np.mean, values, groups=np.arange(50) // 5)
+    assert statistics.bootstrap(np.mean, values, groups=named) == numbered
 
 
 def answers(both, b, c, neither):
@@ -305,7 +313,8 @@ def test_corrected_t_as_in_scikit_learns_example():
     from sklearn.svm import SVC
     images, labels = make_moons(noise=.352, random_state=1, n_samples=100)
     folds = RepeatedStratifiedKFold(n_splits=10, n_repeats=10, random_state=0)
-    rbf, linear = (cross_val_score(SVC(kernel=kernel), images, labels, cv=folds, scoring="roc_auc") for kernel in ("rbf", "linear"))
+    rbf, linear = (cross_val_score(SVC(kernel=kernel), images, labels, cv=folds, scoring="roc_auc")
+                   for kernel in ("rbf", "linear"))
     result = statistics.corrected_t(rbf - linear, 90, 10)
     assert result.t == pytest.approx(.750, abs=5e-4) and result.p / 2 == pytest.approx(.227, abs=1e-3)
 
@@ -339,13 +348,19 @@ def png(drawn) -> bytes:
 def drawings():
     y, proba, classes = faces(300)
     table, curves = metrics.confusion(y, proba, classes), metrics.roc(y, proba, classes)
-    bars = pd.DataFrame({"label": ["a", "b"], "value": [.5, .6], "low": [.4, .5], "high": [.6, .7], "published": [.55, np.nan]})
+    bars = pd.DataFrame({"label": ["a", "b"], "value": [.5, .6], "low": [.4, .5], "high": [.6, .7],
+                         "published": [.55, np.nan]})
     history = pd.DataFrame({"loss": [2., 1.], "val_loss": [2., 1.5], "accuracy": [.3, .5], "val_accuracy": [.3, .4]})
-    return {"confusion": lambda: plots.confusion_plot(table, classes), "counts": lambda: plots.confusion_plot(table, classes, normalise=False),
-            "roc": lambda: plots.roc_plot(curves), "curves": lambda: plots.curves_plot(history), "bars": lambda: plots.bars_plot(bars),
-            "classes": lambda: plots.class_counts_plot({"Happy": 3, "Sad": 5}), "scree": lambda: plots.scree_plot([.5, .3, .2], .8, 2),
-            "ranking": lambda: plots.ranking_plot(pd.Series([3, 1], index=[7, 2]), "splits"), "histogram": lambda: plots.histogram_plot(range(9), "splits", "dimensions"),
-            "grid": lambda: plots.grid_plot(range(7), "splits"), "bands": lambda: plots.bands_plot(bars.assign(x=[1, 10]), "x", "label", ("x", "y"), log=True),
+    return {"confusion": lambda: plots.confusion_plot(table, classes),
+            "counts": lambda: plots.confusion_plot(table, classes, normalise=False),
+            "roc": lambda: plots.roc_plot(curves), "curves": lambda: plots.curves_plot(history),
+            "bars": lambda: plots.bars_plot(bars),
+            "classes": lambda: plots.class_counts_plot({"Happy": 3, "Sad": 5}),
+            "scree": lambda: plots.scree_plot([.5, .3, .2], .8, 2),
+            "ranking": lambda: plots.ranking_plot(pd.Series([3, 1], index=[7, 2]), "splits"),
+            "histogram": lambda: plots.histogram_plot(range(9), "splits", "dimensions"),
+            "grid": lambda: plots.grid_plot(range(7), "splits"),
+            "bands": lambda: plots.bands_plot(bars.assign(x=[1, 10]), "x", "label", ("x", "y"), log=True),
             "images": lambda: plots.image_grid(np.zeros((3, 8, 8), np.uint8), ["a", "b", "c"])}
 
 
@@ -387,7 +402,8 @@ def test_published_files_name_their_source_and_nothing_outside(study):
     assert not re.search(r"document:|seeds|\.\./|\.txt", text)
     source, readme = published(study)["source"], (repo_root() / "published" / "README.md").read_text()
     row = next(line for line in readme.splitlines() if line.startswith(f"| `{study}.yaml`"))
-    assert source["title"].rstrip(".") in row and all(author in row for author in source["authors"] if author != "not named")
+    assert source["title"].rstrip(".") in row
+    assert all(author in row for author in source["authors"] if author != "not named")
     assert citation(study).count("\n") == 0 and source["title"] in citation(study)
 
 
@@ -408,7 +424,8 @@ def test_published_metrics_are_clean(study):
     table = published_metrics(study)
     assert list(table) == ["variant", "metric", "value"] and np.isfinite(table.value).all()
     assert not table.duplicated(["variant", "metric"]).any()
-    ours = set(metrics.evaluate(*faces(20))) | {"n_train", "train_accuracy", "train_loss", "val_accuracy", "val_loss", "parameters"}
+    ours = set(metrics.evaluate(*faces(20))) | {"n_train", "train_accuracy", "train_loss", "val_accuracy", "val_loss",
+                                                "parameters"}
     named = table.metric.str.replace(r"^(search|cv)_|_sd$|_best_run$", "", regex=True).replace("roc_auc", "roc_auc_ovr")
     assert set(named) <= ours
 

@@ -1,4 +1,7 @@
-"What the guide, README.md and CONTRIBUTING.md tell people to type exists: commands, options, targets, parameters, files and names."
+"""What the guide, README.md and CONTRIBUTING.md tell people to type exists.
+
+Commands, options, targets, parameters, files and names.
+"""
 import ast
 import importlib
 import re
@@ -26,7 +29,8 @@ def unknown_command(line: str) -> str | None:
         if hasattr(command, "commands"):
             if word not in command.commands: return word
             command = command.commands[word]
-        elif word.startswith("--") and word not in {option for parameter in command.params for option in parameter.opts}: return word
+        elif word.startswith("--"):
+            if word not in {option for parameter in command.params for option in parameter.opts}: return word
     return None
 
 
@@ -37,7 +41,8 @@ def fences(text: str, language: str) -> list[str]:
 
 def test_a_wrong_command_is_found():
     assert unknown_command("data put fer6 FILE --may-show") is None and unknown_command("weights") is None
-    assert unknown_command("data putt fer6") == "putt" and unknown_command("data put fer6 --show") == "--show" and unknown_command("prdict") == "prdict"
+    assert unknown_command("data putt fer6") == "putt" and unknown_command("data put fer6 --show") == "--show"
+    assert unknown_command("prdict") == "prdict"
 
 
 @every_page
@@ -83,15 +88,17 @@ def test_named_tests_exist(page):
 def test_code_in_fences_imports_what_there_is(page):
     for block in fences(TEXTS[page], "python"):
         for node in ast.walk(ast.parse(block)):
-            if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "fer_research" and not EXAMPLES.search(node.module):
-                module = importlib.import_module(node.module)
-                assert not [name.name for name in node.names if not hasattr(module, name.name)], node.module
+            if not isinstance(node, ast.ImportFrom) or node.module.split(".")[0] != "fer_research": continue
+            if EXAMPLES.search(node.module): continue
+            module = importlib.import_module(node.module)
+            assert not [name.name for name in node.names if not hasattr(module, name.name)], node.module
 
 
 @every_page
 def test_yaml_in_fences_is_yaml(page):
     head = (ROOT / "dvc.yaml").read_text().partition("\nstages:\n")[0] + "\nstages:\n"  # anchors, which stages refer to
-    for block in fences(TEXTS[page], "yaml"): list(YAML(typ="safe").load_all(head + block if "${command}" in block else block))
+    for block in fences(TEXTS[page], "yaml"):
+        list(YAML(typ="safe").load_all(head + block if "${command}" in block else block))
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)

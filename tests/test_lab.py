@@ -1,4 +1,7 @@
-"`make lab`: for this machine alone, in this environment, with notebooks stored clean. Chromium opens them as a user would."
+"""`make lab`: for this machine alone, in this environment, with notebooks stored clean.
+
+Chromium opens them as a user would.
+"""
 import json
 import os
 import re
@@ -24,8 +27,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 STUDY = "nbs/studies/datasets/explore.ipynb"  # needs the sample and nothing else
-BROWSER = ("--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
-           "--disable-sync --window-size=1400,1000").split()
+BROWSER = ("--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+           "--disable-component-update --disable-sync --window-size=1400,1000").split()
 PATIENCE = 90  # seconds
 
 
@@ -39,7 +42,8 @@ class Lab(NamedTuple):
     def ask(self, path: str, body: dict | None = None, method: str = "GET", token: bool = True) -> dict:
         "One request of its REST API."
         headers = {"Authorization": f"token {self.token}"} if token else {}
-        with urlopen(Request(self.url + path, json.dumps(body).encode() if body else None, headers, method=method), timeout=PATIENCE) as answer:
+        with urlopen(Request(self.url + path, json.dumps(body).encode() if body else None, headers, method=method),
+                     timeout=PATIENCE) as answer:
             return json.load(answer)
 
     def save(self, path: str, notebook: nbformat.NotebookNode) -> Path:
@@ -49,7 +53,9 @@ class Lab(NamedTuple):
 
 
 def announced(runtime: Path) -> dict:
-    "What a server says about itself, or nothing while it does not answer: it writes its file, not under a temporary name, before it listens."
+    """What a server says about itself, or nothing while it does not answer.
+
+    It writes its file, not under a temporary name, before it listens."""
     for path in runtime.glob("jpserver-*.json"):
         with suppress(json.JSONDecodeError, OSError):
             about = json.loads(path.read_text())
@@ -64,7 +70,8 @@ def lab(clone, tmp_path_factory):
     made, home, data = clone.copy(folder), folder / "home", folder / "home" / "jupyter"
     (data / "kernels" / "python3").mkdir(parents=True)
     (home / ".ipython").mkdir()
-    (data / "kernels" / "python3" / "kernel.json").write_text(json.dumps({"argv": ["another-python", "{connection_file}"], "display_name": "Another", "language": "python"}))
+    other = {"argv": ["another-python", "{connection_file}"], "display_name": "Another", "language": "python"}
+    (data / "kernels" / "python3" / "kernel.json").write_text(json.dumps(other))
     arguments = "--no-browser --port=0" + (" --allow-root" if os.geteuid() == 0 else "")
     with (folder / "log").open("w") as log:
         make = made.start("make", "-o", "setup", "lab", f"VENV={sys.prefix}", f"ARGS={arguments}", output=log.fileno(),
@@ -84,7 +91,9 @@ def lab(clone, tmp_path_factory):
 def browser(lab, tmp_path_factory):
     "Chromium without a window and without a past."
     chromium, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
-    if not (chromium and driver): (pytest.fail if os.environ.get("CI") else pytest.skip)("needs chromium and chromedriver (Debian: chromium-driver)")
+    if not (chromium and driver):
+        (pytest.fail if os.environ.get("CI")
+         else pytest.skip)("needs chromium and chromedriver (Debian: chromium-driver)")
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     for argument in [*BROWSER, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]: options.add_argument(argument)
@@ -100,24 +109,28 @@ def page(lab, browser):
     def open_notebook(path: str):
         browser.get(f"{lab.url}{path}?token={lab.token}&reset")
         find(".jp-Notebook h1")
-        WebDriverWait(browser, PATIENCE).until(lambda _: "| Idle" in find("#jp-main-statusbar")[0].text, "its kernel is not ready")
+        WebDriverWait(browser, PATIENCE).until(lambda _: "| Idle" in find("#jp-main-statusbar")[0].text,
+                                               "its kernel is not ready")
         return find
     return open_notebook
 
 
 def finished(browser) -> list[str]:
     "The counters of the code cells that were run to their end."
-    return [prompt.text for prompt in browser.find_elements(By.CSS_SELECTOR, ".jp-CodeCell .jp-InputPrompt") if re.fullmatch(r"\[\d+\]:", prompt.text)]
+    return [prompt.text for prompt in browser.find_elements(By.CSS_SELECTOR, ".jp-CodeCell .jp-InputPrompt")
+            if re.fullmatch(r"\[\d+\]:", prompt.text)]
 
 
 def with_outputs(path: Path) -> nbformat.NotebookNode:
     "A notebook as the browser holds it after a run."
     notebook = nbformat.read(path, as_version=4)
-    notebook.metadata |= {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}, "language_info": {"name": "python"}}
+    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    notebook.metadata |= {"kernelspec": kernel, "language_info": {"name": "python"}}
     for count, cell in enumerate((cell for cell in notebook.cells if cell.cell_type == "code"), 1):
         cell.execution_count = count
         cell.metadata |= {"scrolled": True, "trusted": True}
-        cell.outputs = [nbformat.v4.new_output("execute_result", {"text/plain": "<object at 0x7f00>"}, execution_count=count)]
+        cell.outputs = [nbformat.v4.new_output("execute_result", {"text/plain": "<object at 0x7f00>"},
+                                               execution_count=count)]
     return notebook
 
 
@@ -126,8 +139,10 @@ def with_outputs(path: Path) -> nbformat.NotebookNode:
 def test_it_listens_on_this_machine_only(lab):
     port = urlsplit(lab.url).port
     with socket.create_connection(("127.0.0.1", port), PATIENCE): pass
-    addresses = {address.address for interface in psutil.net_if_addrs().values() for address in interface if address.family == socket.AF_INET}
-    for address in {*addresses, "127.0.0.2"} - {"127.0.0.1"}:  # 127.0.0.2 reaches, where there is no other, a server that listens everywhere
+    addresses = {address.address for interface in psutil.net_if_addrs().values()
+                 for address in interface if address.family == socket.AF_INET}
+    # 127.0.0.2 reaches, where there is no other, a server that listens everywhere
+    for address in {*addresses, "127.0.0.2"} - {"127.0.0.1"}:
         with pytest.raises(OSError): socket.create_connection((address, port), timeout=5)
 
 
@@ -150,7 +165,8 @@ def test_a_saved_notebook_is_what_nbdev_clean_leaves_and_has_no_outputs(lab):
     assert saved.read_bytes() == before
     lab.clone.run("nbdev_clean", "--fname", str(saved))
     assert saved.read_bytes() == before
-    assert [cell.metadata.tags for cell in nbformat.read(saved, as_version=4).cells if "tags" in cell.metadata] == [["parameters"]]
+    cells = nbformat.read(saved, as_version=4).cells
+    assert [cell.metadata.tags for cell in cells if "tags" in cell.metadata] == [["parameters"]]
     saved.unlink()
 
 
@@ -158,7 +174,8 @@ def test_outside_of_nbs_outputs_are_stored(lab):
     (lab.clone.root / "scratch").mkdir(exist_ok=True)
     notebook = with_outputs(lab.clone.root / STUDY)
     saved = nbformat.read(lab.save("scratch/trial.ipynb", notebook), as_version=4)
-    assert [cell.outputs for cell in saved.cells if cell.cell_type == "code"] == [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
+    outputs = lambda notebook: [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
+    assert outputs(saved) == outputs(notebook)
 
 
 # --- the browser ----------------------------------------------------------------------------------------------------
@@ -166,7 +183,8 @@ def test_outside_of_nbs_outputs_are_stored(lab):
 def test_it_opens_on_the_index_which_leads_to_a_study(lab, browser, page):
     find = page("")
     assert "/lab/tree/nbs/index.ipynb" in browser.current_url
-    assert not browser.find_elements(By.CSS_SELECTOR, ".jp-Dialog, .jp-toastContainer .Toastify__toast"), "something pops up"
+    shown = browser.find_elements(By.CSS_SELECTOR, ".jp-Dialog, .jp-toastContainer .Toastify__toast")
+    assert not shown, "something pops up"
     (link,) = [link for link in find(".jp-RenderedMarkdown a") if link.text == "compare"]
     link.click()
     find(".lm-TabBar-tab[title*='Path: nbs/studies/comparison/compare.ipynb']")
@@ -180,7 +198,8 @@ def test_a_study_notebook_runs_to_its_end_and_is_stored_clean(lab, browser, page
     next(item for item in find(".lm-MenuBar-item") if item.text == "Run").click()
     find("[data-command='runmenu:run-all']")[0].click()
     WebDriverWait(browser, 120).until(lambda browser: len(finished(browser)) == cells, "cells did not finish")
-    assert not browser.find_elements(By.CSS_SELECTOR, "[data-mime-type='application/vnd.jupyter.error'], [data-mime-type='application/vnd.jupyter.stderr']")
+    wrong = (f"[data-mime-type='application/vnd.jupyter.{kind}']" for kind in ("error", "stderr"))
+    assert not browser.find_elements(By.CSS_SELECTOR, ", ".join(wrong))
     figures = lambda: [image for image in find(".jp-OutputArea img") if int(image.get_property("naturalWidth")) > 100]
     assert len(figures()) == 2
 
@@ -188,7 +207,8 @@ def test_a_study_notebook_runs_to_its_end_and_is_stored_clean(lab, browser, page
     WebDriverWait(browser, PATIENCE).until(lambda _: path.stat().st_mtime_ns > before, "was not saved")
     assert lab.clone.git("status", "--porcelain") == "", "saving changed the notebook, or JupyterLab left files"
     assert figures() and len(finished(browser)) == cells, "the open tab lost its outputs"
-    assert lab.clone.listing("results", "data") == kept and (lab.clone.root / "scratch/results/datasets/explore/fer6/counts/fer6.csv").is_file()
+    assert lab.clone.listing("results", "data") == kept
+    assert (lab.clone.root / "scratch/results/datasets/explore/fer6/counts/fer6.csv").is_file()
 
 
 def test_the_difference_to_the_last_commit_opens(lab, browser, page):
@@ -197,6 +217,7 @@ def test_the_difference_to_the_last_commit_opens(lab, browser, page):
     path.write_text(committed.replace("Everything side by side", "All of it side by side"))
     find = page("lab/tree/nbs/studies/comparison/compare.ipynb")
     find("[title='Display nbdiff from git HEAD to currently saved version']")[0].click()
-    shown = lambda _: {"# Everything side by side", "# All of it side by side"} <= set(find(".nbdime-Widget")[0].text.splitlines())
+    titles = {"# Everything side by side", "# All of it side by side"}
+    shown = lambda _: titles <= set(find(".nbdime-Widget")[0].text.splitlines())
     WebDriverWait(browser, PATIENCE).until(shown, "no difference is shown")
     path.write_text(committed)

@@ -1,4 +1,7 @@
-"Nothing of the test part reaches a sound model: with other labels and other pixels there, what was fitted and what was chosen is the same bytes."
+"""Nothing of the test part reaches a sound model.
+
+With other labels and other pixels there, what was fitted and what was chosen is the same bytes.
+"""
 import json
 
 import numpy as np
@@ -22,8 +25,11 @@ CASES = [  # study, data set, stages to run again, the variant
 
 
 def change_test_part(clone: Clone, study: str, dataset: str) -> None:
-    "Other labels and noise for the test part of the sound split, in the prepared data and in the split's table; who is in which part stays."
-    split, prepared = (clone.root / "outputs" / path for path in (f"{study}/split/sound.csv", f"datasets/explore/{dataset}"))
+    """Other labels and noise for the test part of the sound split, in the prepared data and in the split's table.
+
+    Who is in which part stays."""
+    split, prepared = (clone.root / "outputs" / path
+                       for path in (f"{study}/split/sound.csv", f"datasets/explore/{dataset}"))
     table, items = (pd.read_csv(path, dtype=str, keep_default_na=False) for path in (split, prepared / "items.csv"))
     images, test = np.array(np.load(prepared / "images.npy")), table["part"] == "test"
     other = dict(zip(table.loc[test, "id"], np.roll(table.loc[test, "label"], test.sum() // 3), strict=True))
@@ -31,7 +37,8 @@ def change_test_part(clone: Clone, study: str, dataset: str) -> None:
     images[rows] = np.random.default_rng(0).integers(256, size=images[rows].shape, dtype=np.uint8)
     for path, frame in ((split, table), (prepared / "items.csv", items)):
         path.unlink()  # which other clones may share
-        frame.assign(label=[other.get(name, label) for name, label in zip(frame["id"], frame["label"], strict=True)]).to_csv(path, index=False)
+        labels = [other.get(name, label) for name, label in zip(frame["id"], frame["label"], strict=True)]
+        frame.assign(label=labels).to_csv(path, index=False)
     (prepared / "images.npy").unlink()
     np.save(prepared / "images.npy", images)
 
@@ -39,7 +46,8 @@ def change_test_part(clone: Clone, study: str, dataset: str) -> None:
 @pytest.mark.parametrize(("study", "dataset", "stages", "variant"), CASES)
 def test_a_sound_model_has_seen_nothing_of_the_test_part(study, dataset, stages, variant, done):
     files = find_variant(study, variant, done.root)
-    kept = [str(path.relative_to(done.root)) for path in (files.model, files.validation, *files.model.parents[1].glob("*.json"))]
+    kept = [str(path.relative_to(done.root))
+            for path in (files.model, files.validation, *files.model.parents[1].glob("*.json"))]
     before, accuracy = done.listing(*kept), json.loads(files.metrics.read_text())["accuracy"]
     change_test_part(done, study, dataset)
     for stage in stages: done.cli("run", study, *stage.split())

@@ -1,4 +1,4 @@
-"The notebooks are the source: they pass their own tests, give exactly the modules that are committed, and are stored clean."
+"The notebooks are the source: they pass their own tests, give exactly the modules that are there, are stored clean."
 import os
 import posixpath
 import re
@@ -11,7 +11,8 @@ from conftest import ROOT, copy_tree
 
 from fer_research.pipeline.parameters import changed_notebooks
 
-NOTEBOOKS = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "nbs").rglob("*.ipynb") if not any(part[0] in "._" for part in p.relative_to(ROOT).parts))
+NOTEBOOKS = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "nbs").rglob("*.ipynb")
+                   if not any(part[0] in "._" for part in p.relative_to(ROOT).parts))
 STUDIES = [path for path in NOTEBOOKS if path.startswith("nbs/studies/") and not path.endswith("/schema.ipynb")]
 LIBRARY = [path for path in NOTEBOOKS if path not in STUDIES and not path.startswith("nbs/guide/")]
 LONGEST = 20  # lines of a study's cell; what is longer belongs in the library
@@ -27,13 +28,20 @@ def tested(request, tmp_path_factory):
     "The outcome of nbdev_test for each notebook that was asked for: two at a time, each in a process of its own."
     clone = copy_tree(tmp_path_factory.mktemp("notebooks") / "clone")
     clone.dvc("pull", "--quiet", "data.dvc")
-    wanted = [item.callspec.params["path"] for item in request.session.items if getattr(item, "originalname", "") == "test_a_notebook_passes_its_own_tests"]
+    name = lambda item: getattr(item, "originalname", "")
+    wanted = [item.callspec.params["path"] for item in request.session.items
+              if name(item) == "test_a_notebook_passes_its_own_tests"]
     command = lambda path: clone.run("nbdev_test", "--n_workers", "0", "--path", path, check=False)
     with ThreadPoolExecutor(2) as pool:
         yield clone, {path: pool.submit(command, path) for path in wanted}
 
 
-@pytest.mark.parametrize("path", [path for path in LIBRARY if "skip_exec: false" not in cells(path)[0].source.splitlines()])  # the site executes the others and the guide: tests/test_docs.py
+def is_executed_here(path: str) -> bool:
+    "The site executes the others and the guide: tests/test_docs.py."
+    return "skip_exec: false" not in cells(path)[0].source.splitlines()
+
+
+@pytest.mark.parametrize("path", filter(is_executed_here, LIBRARY))
 def test_a_notebook_passes_its_own_tests(path, tested):
     done = tested[1][path].result()
     assert done.returncode == 0 and "Success" in done.stdout, (done.stdout + done.stderr)[-4000:]
@@ -51,8 +59,10 @@ def test_export_and_clean_change_nothing(tmp_path):
     clone.run("nbdev_clean")
     assert clone.git("status", "--porcelain") == "", "run `make export` and commit notebooks and modules together"
     for path in STUDIES:
-        tags = [tag for cell in nbformat.read(clone.root / path, as_version=4).cells for tag in cell.metadata.get("tags", [])]
-        assert tags.count("parameters") == 1, f"{path}: nbdev_clean took the tag, so that papermill would run the defaults"
+        tags = [tag for cell in nbformat.read(clone.root / path, as_version=4).cells
+                for tag in cell.metadata.get("tags", [])]
+        lost = f"{path}: nbdev_clean took the tag, so that papermill would run the defaults"
+        assert tags.count("parameters") == 1, lost
 
 
 def test_study_notebooks_have_the_values_of_params_yaml():
@@ -79,20 +89,24 @@ def test_a_study_notebook_has_the_form_that_papermill_and_nbdev_need(path):
 def test_a_study_cell_is_short(path):
     "But for lists of imports and of parameters."
     listing = lambda cell: "parameters" in cell.metadata.get("tags", []) or cell.source.startswith(("import ", "from "))
-    lengths = {cell.source.splitlines()[0]: len(cell.source.splitlines()) for cell in cells(path, "code") if not listing(cell)}
+    lengths = {cell.source.splitlines()[0]: len(cell.source.splitlines())
+               for cell in cells(path, "code") if not listing(cell)}
     assert not {first: length for first, length in lengths.items() if length > LONGEST}
 
 
-@pytest.mark.parametrize("path", [path for path in LIBRARY if any("default_exp" in cell.source for cell in cells(path, "code"))])
+@pytest.mark.parametrize("path", [path for path in LIBRARY
+                                  if any("default_exp" in cell.source for cell in cells(path, "code"))])
 def test_a_notebook_has_the_path_of_its_module(path):
-    (module,) = [line.split()[-1] for cell in cells(path, "code") for line in cell.source.splitlines() if line.startswith("#| default_exp")]
+    (module,) = [line.split()[-1] for cell in cells(path, "code")
+                 for line in cell.source.splitlines() if line.startswith("#| default_exp")]
     assert path == f"nbs/{module.replace('.', '/')}.ipynb"
     assert (ROOT / "fer_research" / f"{module.replace('.', '/')}.py").is_file()
 
 
 def links(path: str) -> set[str]:
     "Where the relative links of a notebook lead, seen from the root."
-    found = (link for cell in cells(path, "markdown") for link in re.findall(r"\]\((?![a-z]+:|#)([^)#\s]+)", cell.source))
+    found = (link for cell in cells(path, "markdown")
+             for link in re.findall(r"\]\((?![a-z]+:|#)([^)#\s]+)", cell.source))
     return {posixpath.normpath(posixpath.join(posixpath.dirname(path), link)) for link in found}
 
 

@@ -76,7 +76,8 @@ def test_every_locked_line_is_a_name_and_a_version():
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_direct_dependencies_are_locked(machine):
-    wanted = applying(PROJECT["dependencies"] + [line for extra in ("cluster", "dev") for line in PROJECT["optional-dependencies"][extra]], machine)
+    extras = PROJECT["optional-dependencies"]
+    wanted = applying(PROJECT["dependencies"] + extras["cluster"] + extras["dev"], machine)
     locked = applying(LOCKED, machine)
     assert not wanted.keys() - locked.keys(), "not in requirements.txt: run `make lock`"
     for name, (requirement,) in wanted.items():
@@ -88,7 +89,8 @@ def test_direct_dependencies_are_locked(machine):
 @pytest.mark.parametrize("machine", MACHINES)
 @pytest.mark.parametrize("source", [PROJECT["dependencies"], LOCKED], ids=["pyproject", "requirements"])
 def test_one_tensorflow_a_machine(source, machine):
-    assert applying(source, machine).keys() & {"tensorflow", "tensorflow-cpu"} == {"tensorflow-cpu" if machine == "linux" else "tensorflow"}
+    found = applying(source, machine).keys() & {"tensorflow", "tensorflow-cpu"}
+    assert found == {"tensorflow-cpu" if machine == "linux" else "tensorflow"}
 
 
 def texts():
@@ -114,7 +116,8 @@ def test_no_paths_of_a_machine():  # a pattern of an ignore file begins at the r
 
 
 def test_no_address_of_a_package_registry():
-    assert not matches(r"pypi\.org|pythonhosted\.org|registry\.npmjs\.org|download\.pytorch\.org|conda\.anaconda\.org|--(extra-)?index-url")
+    assert not matches(r"pypi\.org|pythonhosted\.org|registry\.npmjs\.org|download\.pytorch\.org|"
+                       r"conda\.anaconda\.org|--(extra-)?index-url")
 
 
 def test_license_is_apache():
@@ -127,14 +130,15 @@ def test_citation_names_the_project_and_its_sources():
     yaml = YAML(typ="safe")
     citation = yaml.load(ROOT / "CITATION.cff")
     assert citation["cff-version"] == "1.2.0"
-    assert (citation["version"], citation["license"], citation["keywords"]) == (PROJECT["version"], PROJECT["license"], PROJECT["keywords"])
+    for name in ("version", "license", "keywords"): assert citation[name] == PROJECT[name]
     references = {reference["title"]: reference for reference in citation["references"]}
     paths = [*(ROOT / "published").glob("*.yaml")]
     assert len(references) == len(paths)
     for path in paths:
         source = yaml.load(path)["source"]
         reference = references[source["title"]]
-        names = [author.get("name") or f"{author['given-names']} {author['family-names']}" for author in reference["authors"]]
+        names = [author.get("name") or f"{author['given-names']} {author['family-names']}"
+                 for author in reference["authors"]]
         assert names == ["Author not named" if author == "not named" else author for author in source["authors"]]
         year = re.match(r"\d{4}", str(source["date"]))
         assert reference.get("year") == (int(year[0]) if year else None)
@@ -143,4 +147,5 @@ def test_citation_names_the_project_and_its_sources():
 
 def test_converting_a_network_reports_to_nobody():
     "findings/openvino_telemetry.sh: where this package is there, each conversion forks the process to send reports."
-    assert find_spec("openvino_telemetry") is None, "the environment is older than requirements.txt: pip uninstall openvino-telemetry"
+    older = "the environment is older than requirements.txt: pip uninstall openvino-telemetry"
+    assert find_spec("openvino_telemetry") is None, older

@@ -30,7 +30,8 @@ def work(own):
 @pytest.fixture
 def refused(work, monkeypatch):
     "A command that ends with exit code 2 and one line that names some things, and leaves every file as it was."
-    def files() -> tuple[str, str]: return work.git("status", "--porcelain", "--ignored", "--untracked-files=all"), work.git("diff")
+    def files() -> tuple[str, str]:
+        return work.git("status", "--porcelain", "--ignored", "--untracked-files=all"), work.git("diff")
 
     def check(command: tuple[str, ...], *named: str) -> None:
         before = files()
@@ -56,7 +57,8 @@ def refused(work, monkeypatch):
     ("fer_boosting.fit.efficientnet_lite0.classifier.patience", 0, ["0: ", "greater than or equal to 1"]),
     ("fer_boosting.embed.efficientnet_lite0.precision", "fp16", ["'fp16'", "'fp32' or 'bf16'"]),
     ("fer_boosting.fit.logistic.classifier.Cs", [], ["[]", "at least 1"]),
-    ("fer_boosting.smoke_tests.keras.embed.resnet50.resize", "lanczos", ["'lanczos'", "'nearest', 'bilinear' or 'bicubic'"]),
+    ("fer_boosting.smoke_tests.keras.embed.resnet50.resize", "lanczos",
+     ["'lanczos'", "'nearest', 'bilinear' or 'bicubic'"]),
     ("fer_boosting.smoke_tests.keras.embed.resnet50.images", 0, ["0: ", "greater than or equal to 1"]),
     ("fer_boosting.smoke_tests.torch.embed.vit_base_patch16.pool", "max", ["'max'", "'token', 'mean' or 'both'"]),
     ("fer_boosting.classifiers.efficientnet_lite0.mlp.hidden", 0, ["0: ", "greater than or equal to 1"]),
@@ -79,10 +81,13 @@ def refused(work, monkeypatch):
     ("compute", {"engine": "dask"}, ["dask with no address", "an address or slurm"]),
     ("compute", {"engine": "local", "address": "tcp://127.0.0.1:8786"}, ["local with address", "local neither"]),
     ("compute", {"engine": "dask", "address": "localhost"}, ["compute.address: 'localhost'", "tcp"]),
-    ("compute", {"engine": "dask", "slurm": {"jobs": 2, "cores": 0, "memory": "16 GB"}}, ["compute.slurm.cores: 0", "greater than or equal to 1"]),
-    ("compute", {"engine": "dask", "slurm": {"jobs": 2, "cores": 4, "memory": "much"}}, ["compute.slurm.memory: 'much'"]),
+    ("compute", {"engine": "dask", "slurm": {"jobs": 2, "cores": 0, "memory": "16 GB"}},
+     ["compute.slurm.cores: 0", "greater than or equal to 1"]),
+    ("compute", {"engine": "dask", "slurm": {"jobs": 2, "cores": 4, "memory": "much"}},
+     ["compute.slurm.memory: 'much'"]),
     ("compute", {"engine": "dask", "slurm": {"jobs": 2, "cores": 4}}, ["compute.slurm.memory: missing"]),
-    ("compute", {"engine": "dask", "slurm": {"jobs": 2, "cores": 4, "memory": "16 GB", "partition": "cpu"}}, ["compute.slurm.partition: unknown key; there are jobs, cores, memory, queue, walltime"]),
+    ("compute", {"engine": "dask", "slurm": {"jobs": 2, "cores": 4, "memory": "16 GB", "partition": "cpu"}},
+     ["compute.slurm.partition: unknown key; there are jobs, cores, memory, queue, walltime"]),
     ("comparison", 3, ["3: ", "dictionary"]),
 ], ids=str)
 def test_a_wrong_value_is_named_with_what_is_allowed(path, value, named, work, refused):
@@ -102,23 +107,31 @@ def test_a_wrong_key_is_named_with_those_there_are(section, key, known, work, re
 
 @pytest.mark.parametrize(("path", "value", "named"), [
     ("fer_boosting.pixels.pca.split", "thirds", ["'thirds'", "sound, published"]),
-    ("fer_boosting.fit.pca.features", "embed/deep", ["'embed/deep'", "pixels/pca, pixels/pca_published, embed/efficientnet_lite0"]),
+    ("fer_boosting.fit.pca.features", "embed/deep",
+     ["'embed/deep'", "pixels/pca, pixels/pca_published, embed/efficientnet_lite0"]),
     ("fer_boosting.fit.efficientnet_lite0.split", "fair", ["'fair'", "sound, published"]),
     ("fer_boosting.smoke_tests.torch.joined.resnet50_vit.second", "vit", ["'vit'", "pixels/pca, pixels/pca_published"]),
-    ("fer_boosting.adjust.efficientnet_lite0_adjusted.of.variant", "efficientnet", ["'efficientnet'", "majority, neighbours"]),
-    ("fer_boosting.analyse.efficientnet_lite0.baseline.stage", "fit/pca", ["'fit/pca'", "is made by classifiers/efficientnet_lite0"]),
+    ("fer_boosting.adjust.efficientnet_lite0_adjusted.of.variant", "efficientnet",
+     ["'efficientnet'", "majority, neighbours"]),
+    ("fer_boosting.analyse.efficientnet_lite0.baseline.stage", "fit/pca",
+     ["'fit/pca'", "is made by classifiers/efficientnet_lite0"]),
     ("fer_elm.source_models.sound.features", "codes/vqgan", ["'codes/vqgan'", "codes/vqvae"]),
     ("fer_elm.patches.patches.split", "fair", ["'fair'", "sound, published"]),
-    ("kana_mlp.source_models.sound.models.m1.options_from", "search/m9", ["'search/m9'", "one_at_a_time/m1_published, search/m1, search/m3"]),
+    ("kana_mlp.source_models.sound.models.m1.options_from", "search/m9",
+     ["'search/m9'", "one_at_a_time/m1_published, search/m1, search/m3"]),
     ("kana_mlp.report.sound.best", "m0_published", ["'m0_published'", "no variant of the split sound"]),
-    ("fer_transfer.smoke_tests.keras.crossval.vgg.search", "search/nasnet", ["'search/nasnet'", "search/vgg, search/vgg16_residual"]),
+    ("fer_transfer.smoke_tests.keras.crossval.vgg.search", "search/nasnet",
+     ["'search/nasnet'", "search/vgg, search/vgg16_residual"]),
     ("fer_transfer.smoke_tests.keras.crossval.vgg.split", "published", ["'published'", "chosen on the split sound"]),
     ("fer_transfer.report.sound.best", "vgg_published", ["'vgg_published'", "no variant of the split sound"]),
     ("polymnist.report.sound.best", "cnn_1_published", ["'cnn_1_published'", "no variant of the split sound"]),
-    ("polymnist.source_models.published.models.linear_augmented.after", "linear_augmented", ["'linear_augmented'", "cnn_1, cnn_2"]),
+    ("polymnist.source_models.published.models.linear_augmented.after", "linear_augmented",
+     ["'linear_augmented'", "cnn_1, cnn_2"]),
     ("polymnist.source_models.sound.weighted", "cnn_9", ["'cnn_9'", "cnn_1, cnn_2"]),
     ("polymnist.transfer.resnet.split", "published", ["'published'", "no validation part"]),
-    ("fer_elm.controls.pixels", {"split": "sound", "features": "codes/pixels", "hidden": 9, "sizes": [9], "units": [9], "alphas": [1.0], "scales": {"numbers": 1.0}, "seeds": 2}, ["'codes/pixels'", "codes/vqvae"]),
+    ("fer_elm.controls.pixels",
+     {"split": "sound", "features": "codes/pixels", "hidden": 9, "sizes": [9], "units": [9], "alphas": [1.0],
+      "scales": {"numbers": 1.0}, "seeds": 2}, ["'codes/pixels'", "codes/vqvae"]),
     ("fer_elm.encodings.one_hot.split", "published", ["'published'", "no validation part"]),
     ("fer_boosting.common.dataset", "fer7", ["'fer7'", "fer6, fer2013"]),
     ("comparison.studies", ["kuzushiji"], ["'kuzushiji'", "nbs/studies/kuzushiji/schema.ipynb"]),
@@ -158,7 +171,8 @@ def test_parts_larger_than_the_whole_are_refused(work, refused):
     refused(SPLIT, "split.sound", "0.7", "0.4")
 
 
-@pytest.mark.parametrize("text", ["", "- 1\n", "seed: [\n", "seed: 1\nseed: 2\n", "\x00"], ids=["empty", "list", "open bracket", "twice", "binary"])
+@pytest.mark.parametrize("text", ["", "- 1\n", "seed: [\n", "seed: 1\nseed: 2\n", "\x00"],
+                         ids=["empty", "list", "open bracket", "twice", "binary"])
 def test_what_is_not_a_table_of_parameters_is_refused(text, work, refused):
     (work.root / "params.yaml").write_text(text)
     refused(SPLIT, "params.yaml: ")
@@ -168,14 +182,16 @@ def test_every_mistake_has_a_line(work, monkeypatch):
     work.edit(fer_boosting__common__seed=-1, datasets__explore__fer6__size="48")
     monkeypatch.chdir(work.root)
     lines = CliRunner().invoke(app, SPLIT).stderr.splitlines()
-    assert len(lines) == 2 and "datasets.explore.fer6.size: '48'" in lines[0] and "fer_boosting.common.seed: -1" in lines[1]
+    assert len(lines) == 2 and "datasets.explore.fer6.size: '48'" in lines[0]
+    assert "fer_boosting.common.seed: -1" in lines[1]
 
 
 @pytest.mark.parametrize(("command", "named"), [
     (("run", "fer_bosting", "fit", "pca"), ["fer_bosting", "fer_boosting, fer_elm"]),
     (("run", "fer_boosting", "fitt", "pca"), ["fer_boosting fitt", "no entries"]),
     (("run", "fer_boosting", "fitt"), ["fer_boosting fitt", "fer_boosting fit"]),
-    (("run", "fer_boosting", "fit", "cnn"), ["'cnn'", "majority, neighbours, logistic, pca, pca_published, efficientnet_lite0"]),
+    (("run", "fer_boosting", "fit", "cnn"),
+     ["'cnn'", "majority, neighbours, logistic, pca, pca_published, efficientnet_lite0"]),
     (("run", "fer_boosting", "split", "pca"), ["split pca", "no entries"]),
     (("run", "fer_boosting", "fit"), ["None", "majority, neighbours"]),
     (("run", "fer_boosting", "smoke_tests", "jax"), ["'jax'"]),
@@ -202,7 +218,8 @@ def test_a_notebook_without_a_parameters_cell_is_refused(work, refused):
 
 
 def test_a_parameter_that_the_notebook_does_not_have_is_refused(work, refused):
-    change_parameters(work.root / "nbs/studies/fer_boosting/split.ipynb", lambda cell: cell.update(source=re.sub(r"(?m)^seed = .*$", "", cell.source)))
+    change_parameters(work.root / "nbs/studies/fer_boosting/split.ipynb",
+                      lambda cell: cell.update(source=re.sub(r"(?m)^seed = .*$", "", cell.source)))
     refused(SPLIT, "nbs/studies/fer_boosting/split.ipynb", "seed")
 
 
@@ -224,13 +241,16 @@ def leaves(tree, path=()) -> dict[tuple, object]:
 def test_a_preset_changes_its_values_adds_its_entries_and_nothing_else(work, monkeypatch):
     monkeypatch.chdir(work.root)
     path, yaml = work.root / "params.yaml", YAML(typ="safe")
-    text, params, preset = path.read_text(), leaves(yaml.load(path)), leaves(yaml.load(work.root / "presets" / "published.yaml"))
+    text, params = path.read_text(), leaves(yaml.load(path))
+    preset = leaves(yaml.load(work.root / "presets" / "published.yaml"))
     assert CliRunner().invoke(app, ("preset", "apply", "published")).exit_code == 0
     removed = {above for above, value in preset.items() if value is None and above not in params}
     assert {above[1] for above in removed} == {"smoke_tests"}
     kept = {key: value for key, value in params.items() if key[:3] not in removed}
-    filled = lambda found: {key: value for key, value in found.items() if value != {}}  # a section without entries, before or after
-    assert filled(leaves(yaml.load(path))) == filled(kept | {key: value for key, value in preset.items() if key not in removed})
+    # a section without entries, before or after
+    filled = lambda found: {key: value for key, value in found.items() if value != {}}
+    given = {key: value for key, value in preset.items() if key not in removed}
+    assert filled(leaves(yaml.load(path))) == filled(kept | given)
     assert set(re.findall(r"#.*", path.read_text())) <= set(re.findall(r"#.*", text))
 
 
@@ -277,7 +297,9 @@ def test_an_earlier_name_is_unknown_where_it_never_was_one(work, refused):
 def test_dvc_changes_no_line_but_those_of_the_value(override, lines, work):
     "As `dvc exp run -S` writes it."
     before = (work.root / "params.yaml").read_text().splitlines()
-    work.run(sys.executable, "-c", "import sys; from dvc.utils.hydra import apply_overrides; apply_overrides('params.yaml', sys.argv[1:])", override)
+    work.run(sys.executable, "-c",
+             "import sys; from dvc.utils.hydra import apply_overrides; apply_overrides('params.yaml', sys.argv[1:])",
+             override)
     after = (work.root / "params.yaml").read_text().splitlines()
     assert len(after) == len(before) and sum(new != old for new, old in zip(after, before, strict=True)) == lines
 
@@ -299,7 +321,8 @@ def test_a_wrong_preset_changes_nothing(text, named, work, refused):
 def kernelspec(folder) -> dict[str, str]:
     "A kernel named python3 that cannot start, found before all others."
     (folder / "kernels" / "python3").mkdir(parents=True)
-    (folder / "kernels" / "python3" / "kernel.json").write_text(json.dumps({"argv": ["false"], "display_name": "mine", "language": "python"}))
+    mine = {"argv": ["false"], "display_name": "mine", "language": "python"}
+    (folder / "kernels" / "python3" / "kernel.json").write_text(json.dumps(mine))
     return {"JUPYTER_DATA_DIR": str(folder), "JUPYTER_PATH": str(folder)}
 
 
@@ -321,7 +344,9 @@ def ipython(folder) -> dict[str, str]:
 def test_settings_of_the_user_change_no_byte(settings, clone, reproduced, tmp_path):
     environment, work = settings(tmp_path), clone.copy(tmp_path)
     if settings is kernelspec:
-        asked = work.run(sys.executable, "-c", "from jupyter_client.kernelspec import get_kernel_spec as spec; print(spec('python3').argv)", **environment)
+        asked = work.run(sys.executable, "-c",
+                         "from jupyter_client.kernelspec import get_kernel_spec as spec; print(spec('python3').argv)",
+                         **environment)
         assert asked.stdout == "['false']\n", "the kernel would not be found"
     work.cli("run", "datasets", "explore", "fer2013", **environment)
     outs = "outputs/datasets/explore/fer2013", "results/datasets/explore/fer2013"

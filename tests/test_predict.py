@@ -57,8 +57,10 @@ def test_part(reproduced, tmp_path_factory) -> Path:
 
 # --- kinds of images ------------------------------------------------------------------------------------------------
 
-GREY = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 7), dtype=np.uint8)).resize((70, 90), Image.Resampling.BICUBIC)
-COLOUR = Image.merge("RGB", [GREY, GREY.transpose(Image.Transpose.FLIP_LEFT_RIGHT), GREY.transpose(Image.Transpose.FLIP_TOP_BOTTOM)])
+NOISE = np.random.default_rng(0).integers(0, 256, (9, 7), dtype=np.uint8)
+GREY = Image.fromarray(NOISE).resize((70, 90), Image.Resampling.BICUBIC)
+COLOUR = Image.merge("RGB", [GREY, GREY.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+                             GREY.transpose(Image.Transpose.FLIP_TOP_BOTTOM)])
 
 
 def saved(image: Image.Image, form: str = "PNG", **options) -> Image.Image:
@@ -81,7 +83,8 @@ def turned(orientation: int, back: Image.Transpose) -> Image.Image:
     (saved(Image.fromarray(np.asarray(GREY).astype(np.uint16) * 257)), GREY),
     (saved(COLOUR.convert("P")), COLOUR.convert("P").convert("RGB")),
     (saved(COLOUR.convert("RGBA")), COLOUR),
-    (saved(Image.merge("RGBA", [*COLOUR.split(), Image.new("L", COLOUR.size, 0)])), Image.new("RGB", COLOUR.size, "white")),
+    (saved(Image.merge("RGBA", [*COLOUR.split(), Image.new("L", COLOUR.size, 0)])),
+     Image.new("RGB", COLOUR.size, "white")),
     (saved(GREY.convert("LA")), GREY),
     (saved(COLOUR, "TIFF"), COLOUR),
     (saved(COLOUR, "WEBP", lossless=True), COLOUR),
@@ -89,7 +92,8 @@ def turned(orientation: int, back: Image.Transpose) -> Image.Image:
     (turned(6, Image.Transpose.ROTATE_90), COLOUR),
     (turned(8, Image.Transpose.ROTATE_270), COLOUR),
     (turned(2, Image.Transpose.FLIP_LEFT_RIGHT), COLOUR),
-], ids=["grey", "16 bit", "16 bit PNG", "palette", "opaque alpha", "transparent", "grey alpha", "TIFF", "WebP", "upside down", "on its right", "on its left", "mirrored"])
+], ids=["grey", "16 bit", "16 bit PNG", "palette", "opaque alpha", "transparent", "grey alpha", "TIFF", "WebP",
+        "upside down", "on its right", "on its left", "mirrored"])
 def test_an_image_is_taken_as_it_is_seen(image, plain, model):
     np.testing.assert_allclose(model.predict_proba([image]), model.predict_proba([plain]), atol=1e-6)
 
@@ -130,7 +134,8 @@ def outputs(reproduced, tmp_path) -> Path:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_model_works_in_another_place(variant, outputs, reproduced):
-    assert load(STUDY, variant, outputs).predict_proba([COLOUR]).tolist() == load(STUDY, variant, reproduced.root).predict_proba([COLOUR]).tolist()
+    moved, original = (load(STUDY, variant, root).predict_proba([COLOUR]) for root in (outputs, reproduced.root))
+    assert moved.tolist() == original.tolist()
 
 
 @pytest.mark.parametrize(("variant", "step", "key"), [
@@ -167,9 +172,11 @@ def test_a_bad_file_among_many_is_named_and_the_rest_goes_on(cli, tmp_path):
     rows = json.loads(done.stdout)
     assert done.exit_code == 1
     assert [Path(row["id"]).name for row in rows] == ["a.png", "b.jpg"]
-    assert all(abs(sum(row[name] for name in ("Ahegao", "Angry", "Happy", "Neutral", "Sad", "Surprise")) - 1) < 1e-4 for row in rows)
+    classes = "Ahegao", "Angry", "Happy", "Neutral", "Sad", "Surprise"
+    assert all(abs(sum(row[name] for name in classes) - 1) < 1e-4 for row in rows)
     left_out = [line for line in done.stderr.splitlines() if "left out" in line]
-    assert [any(name in line for line in left_out) for name in ("cut.png", "text.jpg", "none.png", "notes.txt")] == [True, True, True, False]
+    named = [any(name in line for line in left_out) for name in ("cut.png", "text.jpg", "none.png", "notes.txt")]
+    assert named == [True, True, True, False]
 
 
 def test_a_zip_a_folder_and_a_table_give_the_same_answers(cli, tmp_path):
@@ -213,7 +220,8 @@ def test_what_gives_no_answer_at_all_is_refused_in_a_line(command, named, cli, t
     (tmp_path / "table.csv").write_text("path\none.png\n")
     done = cli(*command[:3], tmp_path / command[3])
     assert (done.exit_code, done.stdout) == (2, "")
-    assert done.stderr.startswith("fer-research: ") and done.stderr.count("\n") == 1 and named in done.stderr, done.stderr
+    assert done.stderr.startswith("fer-research: ") and done.stderr.count("\n") == 1, done.stderr
+    assert named in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -238,14 +246,17 @@ def test_a_data_set_as_published_can_be_evaluated(cli, reproduced):
 def test_a_prediction_on_faces_says_what_it_is_not(cli, tmp_path):
     COLOUR.save(tmp_path / "one.png")
     done = cli("predict", STUDY, "pca", tmp_path / "one.png")
-    assert "one.png" in done.stdout and "An expression is not an emotion" in done.stderr and "responsible_use" in done.stderr
+    assert "one.png" in done.stdout and "An expression is not an emotion" in done.stderr
+    assert "responsible_use" in done.stderr
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_predicting_needs_no_framework(variant, reproduced, tmp_path):
     COLOUR.save(tmp_path / "one.png")
-    code = f"import sys; from fer_research.pipeline.cli import app; app(['predict', '{STUDY}', '{variant}', r'{tmp_path / 'one.png'}'], standalone_mode=False);" \
-           "print(sorted({'torch', 'tensorflow', 'timm', 'optuna'} & set(sys.modules)))"
+    command = f"['predict', '{STUDY}', '{variant}', r'{tmp_path / 'one.png'}']"
+    code = ("import sys; from fer_research.pipeline.cli import app; "
+            f"app({command}, standalone_mode=False);"
+            "print(sorted({'torch', 'tensorflow', 'timm', 'optuna'} & set(sys.modules)))")
     done = subprocess.run([sys.executable, "-c", code], cwd=reproduced.root, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
 
@@ -254,13 +265,17 @@ def test_a_table_of_predictions_can_be_read_by_anybody(cli, tmp_path):
     COLOUR.save(tmp_path / "näme, with comma.png")
     cli("predict", STUDY, "pca", tmp_path, "--out", tmp_path / "out.csv")
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file: (row,) = csv.DictReader(file)
-    assert row["id"].endswith("näme, with comma.png") and float(row["probability"]) == max(float(row[name]) for name in ("Happy", "Sad", "Ahegao", "Angry", "Neutral", "Surprise"))
+    assert row["id"].endswith("näme, with comma.png")
+    classes = "Ahegao", "Angry", "Happy", "Neutral", "Sad", "Surprise"
+    assert float(row["probability"]) == max(float(row[name]) for name in classes)
 
 
 # --- weights --------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("model", "named"), [("no_such_net", "no model of timm has this name"), ("vit_base_patch16_224", "weights/vit_base_patch16_224.safetensors")])
+@pytest.mark.parametrize(("model", "named"), [("no_such_net", "no model of timm has this name"),
+                                              ("vit_base_patch16_224", "weights/vit_base_patch16_224.safetensors")])
 def test_weights_that_cannot_be_had_are_told_with_a_way_out(model, named, work):
-    done = work.cli("weights", "get", model, check=False, HF_ENDPOINT="http://127.0.0.1:9", HF_HUB_OFFLINE="0", HF_HOME=str(work.root.parent / "hub"))
+    done = work.cli("weights", "get", model, check=False, HF_ENDPOINT="http://127.0.0.1:9", HF_HUB_OFFLINE="0",
+                    HF_HOME=str(work.root.parent / "hub"))
     assert done.returncode == 2 and named in done.stderr.splitlines()[-1], done.stderr
     assert not (work.root / "weights").exists()

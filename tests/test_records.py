@@ -71,7 +71,8 @@ def test_the_address_of_a_cluster_is_not_recorded(work):
 def test_a_section_compute_that_leaves_the_engine_to_the_schema_is_recorded(work):
     work.edit(compute={"instructions": "native"})
     refused = work.cli("record", "trial", "--study", "fer_bosting", check=False)
-    assert refused.returncode == 2 and "no stage in dvc.yaml belongs to it" in refused.stderr, "what comes after the question where it was computed"
+    assert refused.returncode == 2  # by what comes after the question where it was computed
+    assert "no stage in dvc.yaml belongs to it" in refused.stderr
 
 
 def test_an_unknown_study_is_refused(clone):

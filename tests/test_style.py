@@ -1,4 +1,7 @@
-"What keeps notebooks readable and modules apart: short lines and cells, an example each, imports one way, one framework a module."
+"""What keeps notebooks readable and modules apart.
+
+Short lines and cells, an example each, imports one way, one framework a module.
+"""
 import ast
 import re
 
@@ -7,13 +10,17 @@ import pytest
 from conftest import ROOT
 
 HELD = [  # notebooks that are held to the limits
-    "nbs/core.ipynb", "nbs/compute.ipynb", "nbs/training_*.ipynb", "nbs/data/*.ipynb", "nbs/evaluation/*.ipynb", "nbs/features/*.ipynb",
+    "nbs/core.ipynb", "nbs/compute.ipynb", "nbs/training_*.ipynb", "nbs/data/*.ipynb", "nbs/evaluation/*.ipynb",
+    "nbs/features/*.ipynb",
     "nbs/models/*.ipynb", "nbs/sample/*.ipynb", "nbs/studies/*/[!s]*.ipynb", "nbs/studies/*/s[!c]*.ipynb"]
 LINE, CELL = 120, 30  # characters, lines
 FLOORS = [  # a module imports from its own floor and those that follow
-    {"studies"}, {"pipeline"}, {"sample"}, {"models"}, {"features"}, {"evaluation", "data"}, {"compute", "core", "training_torch", "training_keras"}]
-FRAMEWORKS = {"torch": {"torch", "torchvision", "timm", "training_torch"}, "tensorflow": {"tensorflow", "keras", "training_keras"}}
-MODULES = {path.relative_to(ROOT / "fer_research").with_suffix("").as_posix().replace("/", "."): path for path in sorted((ROOT / "fer_research").rglob("*.py"))}
+    {"studies"}, {"pipeline"}, {"sample"}, {"models"}, {"features"}, {"evaluation", "data"},
+    {"compute", "core", "training_torch", "training_keras"}]
+FRAMEWORKS = {"torch": {"torch", "torchvision", "timm", "training_torch"},
+              "tensorflow": {"tensorflow", "keras", "training_keras"}}
+MODULES = {path.relative_to(ROOT / "fer_research").with_suffix("").as_posix().replace("/", "."): path
+           for path in sorted((ROOT / "fer_research").rglob("*.py"))}
 
 
 def imports(path) -> set[str]:
@@ -77,5 +84,6 @@ def test_a_public_function_has_an_example_after_it(path):
     for number, source in enumerate(sources):
         if not EXPORT.search(source): continue
         examples = "\n".join(later for later in sources[number + 1 :] if not EXPORT.search(later))
-        names = [node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name[0] != "_"]
+        names = [node.name
+                 for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name[0] != "_"]
         assert not [name for name in names if not re.search(rf"\b{name}\b", examples)]

@@ -23,7 +23,8 @@ def test_averaged_weights_are_those_of_timm_to_the_bit(decay):
         ours.on_batch_end(Run(network, optimiser, 60, ()))
         theirs.update(network, step)
     weights = theirs.module.state_dict()
-    assert all(torch.equal(value, weights[name]) for name, value in ours.model.state_dict().items() if value.is_floating_point())
+    assert all(torch.equal(value, weights[name])
+               for name, value in ours.model.state_dict().items() if value.is_floating_point())
     assert not torch.equal(ours.model[0].weight, network[0].weight)
 
 
@@ -32,7 +33,8 @@ def test_mixup_is_that_of_torchvision():
     swapped = next(seed for seed in range(100) if not torch.equal(mix(seed, images, targets, 0.4)[1], targets))
     torch.manual_seed(swapped)
     theirs = MixUp(alpha=0.4)(images, targets)  # with share and partner the other way round
-    for own, other in zip(mix(swapped, images, targets, 0.4), theirs, strict=True): assert torch.allclose(own, other.flip(0), atol=1e-6)
+    for own, other in zip(mix(swapped, images, targets, 0.4), theirs, strict=True):
+        assert torch.allclose(own, other.flip(0), atol=1e-6)
 
 
 def mix(seed: int, *arguments) -> tuple[torch.Tensor, torch.Tensor]:
