@@ -109,7 +109,7 @@ def test_a_smoke_test_answers_nothing_even_where_there_is_nothing_to_keep(tmp_pa
     assert set(pd.read_csv(stage.outputs / "tables" / "claims.csv")["verdict"]) == {SMOKE_TEST}
     assert metrics_of(stage)["smoke_test"] == 1
     report = (stage.outputs / "report.ipynb").read_text()
-    assert "A smoke test and no result" in report and "reported, splits" in report
+    assert "A smoke test and no result" in report and "reported_splits" in report
 
 
 @pytest.mark.slow

@@ -426,7 +426,7 @@ def test_published_metrics_are_clean(study):
     assert not table.duplicated(["variant", "metric"]).any()
     ours = set(metrics.evaluate(*faces(20))) | {"n_train", "train_accuracy", "train_loss", "val_accuracy", "val_loss",
                                                 "parameters"}
-    named = table.metric.str.replace(r"^(search|cv)_|_sd$|_best_run$", "", regex=True).replace("roc_auc", "roc_auc_ovr")
+    named = table.metric.str.replace(r"^(search|cv)_|_std$|_best_run$", "", regex=True).replace("roc_auc", "roc_auc_ovr")
     assert set(named) <= ours
 
 

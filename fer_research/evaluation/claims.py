@@ -17,11 +17,11 @@ SMOKE_TEST = "not answered: a smoke test"
 
 
 class Claim(NamedTuple):
-    "A claim and what was measured of it."
+    "A claim and what came out of it."
     claim: str       # as the source has it
     source: str      # the source's figure, or "" where it gives none
     quantity: str    # what was measured, with its unit
-    measured: float
+    estimate: float
     low: float       # bounds of its 95 % interval; NaN where it has none
     high: float
     rule: str        # when the claim holds
@@ -32,11 +32,11 @@ def above(
     claim: str,      # as the source has it
     source: str,     # its figure
     quantity: str,   # what was measured, with its unit
-    measured: tuple[float, float, float],  # value, lower and upper bound
+    estimate: tuple[float, float, float],  # value, lower and upper bound
     limit: float,    # the claim says that the quantity lies above
 ) -> Claim:
     "A claim that holds where the whole interval lies above a limit, and does not where it lies below."
-    value, low, high = measured
+    value, low, high = estimate
     verdict = HOLDS if low > limit else FAILS if high < limit else OPEN
     return Claim(claim, source, quantity, value, low, high,
                  f"holds if the interval lies above {limit:g}, does not if below", verdict)
@@ -46,15 +46,15 @@ def equal(
     claim: str,      # as the source has it
     source: str,     # its figure
     quantity: str,   # what was measured, with its unit
-    measured: tuple[float, float, float],  # value, lower and upper bound
+    estimate: tuple[float, float, float],  # value, lower and upper bound
     value: float,    # what the claim says it is
     width: float,    # of an interval that can decide, at most
 ) -> Claim:
     "A claim of a value that does not hold where the interval excludes it, and holds where a narrow one includes it."
-    low, high = measured[1:]
+    low, high = estimate[1:]
     verdict = FAILS if low > value or high < value else HOLDS if high - low <= width else OPEN
     rule = f"holds if the interval includes {value:g} and is no wider than {width:g}, does not if it excludes it"
-    return Claim(claim, source, quantity, measured[0], low, high, rule, verdict)
+    return Claim(claim, source, quantity, estimate[0], low, high, rule, verdict)
 
 # %% ../../nbs/evaluation/claims.ipynb #a2e6e1bd
 def claims_table(

@@ -109,18 +109,18 @@ def curves_plot(
 
 # %% ../../nbs/evaluation/plots.ipynb #6d6f8d1b
 def bars_plot(
-    table: pd.DataFrame,  # a row a bar: `label`, `value`, `low`, `high`, and if wanted `published` (NaN: nothing)
+    table: pd.DataFrame,  # a row a bar: `label`, `value`, `low`, `high`, and if wanted `reported` (NaN: nothing)
     measure: str = "accuracy (fraction of test images)",  # label of the axis, with its unit
     ax: Axes | None = None,  # axes to draw on
 ) -> Axes:  # horizontal bars, the first row on top
-    "Values with their intervals, and published values as diamonds."
+    "Values with their intervals, and reported values as diamonds."
     ax = axes(7, 1 + 0.42 * len(table), ax)
     rows = np.arange(len(table))
     ax.barh(rows, table.value, height=0.6, color=palette(3)[2])
     ax.errorbar(table.value, rows, xerr=[table.value - table.low, table.high - table.value], fmt="none", ecolor=INK,
                 capsize=3, label="95 % interval")
-    if "published" in table:
-        ax.plot(table.published, rows, "D", ms=7, mfc="white", mec=INK, ls="none", label="published")
+    if "reported" in table:
+        ax.plot(table.reported, rows, "D", ms=7, mfc="white", mec=INK, ls="none", label="reported")
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     ax.set(xlabel=measure, ylabel="", yticks=rows, yticklabels=table.label, xlim=(0, None),
            ylim=(len(table) - 0.5, -0.5))

@@ -99,13 +99,13 @@ def fer_transfer(
             key = f"{version}_{optimizer.lower()}_{learning_rate:.0e}_{pictures}_{batch_size}".replace("e-0", "e-")
             add(key, {"search_macro_f1": metrics["search_macro_f1"]} if family == "DenseNet" else metrics)
     for key, (*values, deviation) in content["cross_validation"].items():
-        add(key, named(values, "cv_") | {"cv_macro_f1_sd": deviation})
+        add(key, named(values, "cv_") | {"cv_macro_f1_std": deviation})
     resized = content["densenet201_resized"]
     for side, values in resized["holdout"].items(): add(f"DenseNet201_{side}", named(values, "search_"))
     add("DenseNet201_175", named(resized["cross_validation_175"]["mean"], "cv_"))
     for key, final in (content["final"] | {"DenseNet201_175": resized["final_175"]}).items():
         add(key,
-            named(final["mean"]) | dict(zip(("accuracy_sd", "macro_f1_sd"), final["sd"], strict=True))
+            named(final["mean"]) | dict(zip(("accuracy_std", "macro_f1_std"), final["sd"], strict=True))
             | {"roc_auc_best_run": final["auc"]})
     for rank, row in enumerate(content["vgg16_residual"]["best"], 1):
         add(f"VGG16_residual_{rank}", named(row[-4:], "search_"))

@@ -144,7 +144,7 @@ def permutation_importance(
     part: Part,                 # held out
     repeats: int = 3,           # times each dimension is shuffled
     seed: int = 42,             # of the shuffling
-) -> pd.DataFrame:  # dimension; means over repeats and their _sd: accuracy_lost (fraction), loss_gained (nats)
+) -> pd.DataFrame:  # dimension; means over repeats and their _std: accuracy_lost (fraction), loss_gained (nats)
     "How much worse a model does on held-out items when one dimension is shuffled."
     used = np.flatnonzero(model.booster_.feature_importance("split"))
     chunks = np.array_split(used, max(1, min(len(used) // 8, 50)))
@@ -154,8 +154,8 @@ def permutation_importance(
     worse[:, used] = np.concatenate([np.reshape(chunk, (-1, 2, repeats)) for chunk in changes]).swapaxes(0, 1)
     lost, gained = -worse[0] + 0.0, worse[1]  # without -0
     return pd.DataFrame({"dimension": np.arange(len(lost)), "accuracy_lost": lost.mean(1),
-                         "accuracy_lost_sd": lost.std(1), "loss_gained": gained.mean(1),
-                         "loss_gained_sd": gained.std(1)})
+                         "accuracy_lost_std": lost.std(1), "loss_gained": gained.mean(1),
+                         "loss_gained_std": gained.std(1)})
 
 # %% ../../nbs/models/dimensions.ipynb #f155c5ea
 def choices_of(

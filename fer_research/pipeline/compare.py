@@ -170,10 +170,10 @@ ON_FITTED_TITLE = ("Accuracy on the items fitted to, beside the same model fitte
 def _on_fitted(table: pd.DataFrame) -> str:
     "Where a source reports accuracy on the items fitted to: that figure, ours, and that of the same model on noise."
     if "noise_floor" not in table: return ""
-    spread = lambda mean, sd: f"{100 * mean:.1f} ± {100 * sd:.1f}"
+    spread = lambda mean, std: f"{100 * mean:.1f} ± {100 * std:.1f}"
     rows = [[row.study, row.variant, row.role, f"{100 * row.reported_train_accuracy:.1f}",
-             spread(row.train_accuracy, row.sd_train_accuracy), _percent(row.noise_floor),
-             spread(row.mean_accuracy, row.sd_accuracy)] for row in table[table["noise_floor"].notna()].itertuples()]
+             spread(row.train_accuracy, row.std_train_accuracy), _percent(row.noise_floor),
+             spread(row.mean_accuracy, row.std_accuracy)] for row in table[table["noise_floor"].notna()].itertuples()]
     return f"\n{ON_FITTED_TITLE}\n\n{markdown_table(ON_FITTED, rows)}\n"
 
 # %% ../../nbs/pipeline/compare.ipynb #64ed247e
@@ -205,7 +205,8 @@ def write_comparison(
 # %% ../../nbs/pipeline/compare.ipynb #4912ced8
 EARLIER_PATHS = ["results/comparison.csv"]  # of the table
 EARLIER_COLUMNS = {"published": "reported", "published_train_accuracy": "reported_train_accuracy",
-                   "members": "ensemble_size", "pipeline_check": "smoke_test"}
+                   "members": "ensemble_size", "pipeline_check": "smoke_test", "sd_accuracy": "std_accuracy",
+                   "sd_train_accuracy": "std_train_accuracy"}
 EARLIER_NAMES = {  # column -> pattern of what stood in it -> what stands there now
     "variant": {"_vote$": "_ensemble"}, "role": {"^reproduced$": "published", "^check$": "smoke_test"},
 }
