@@ -424,7 +424,7 @@ def test_a_page_of_the_library_leads_to_its_source():
     assert notebook.cells[0].source.startswith("# data.archive\n\n[`fer_research/data/archive.py`](https://")
     entry = next(cell.source for cell in notebook.cells if "### `Archive`" in cell.source)
     line = int(entry.rpartition("archive.py#L")[2].partition(")")[0])
-    assert (ROOT / "fer_research/data/archive.py").read_text().splitlines()[line - 1] == "class Archive:"
+    assert (ROOT / "fer_research/data/archive.py").read_text().splitlines()[line - 1] == "class Archive(Listing):"
 
 
 def test_the_library_has_a_table_of_its_modules():
