@@ -4,16 +4,18 @@ Short lines and cells, an example each, imports one way, one framework a module.
 """
 import ast
 import re
+from collections.abc import Iterator
 
 import nbformat
 import pytest
 from conftest import ROOT
 
-HELD = [  # notebooks that are held to the limits
-    "nbs/core.ipynb", "nbs/compute.ipynb", "nbs/training_*.ipynb", "nbs/data/*.ipynb", "nbs/evaluation/*.ipynb",
-    "nbs/features/*.ipynb",
-    "nbs/models/*.ipynb", "nbs/sample/*.ipynb", "nbs/studies/*/[!s]*.ipynb", "nbs/studies/*/s[!c]*.ipynb"]
 LINE, CELL = 120, 30  # characters, lines
+NOTEBOOKS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "nbs").rglob("*.ipynb")
+                   if not any(part[0] in "._" for part in path.relative_to(ROOT).parts))
+SCRIPTS = sorted(path.relative_to(ROOT).as_posix() for folder in ("benchmarks", "docs", "tests")
+                 for path in (ROOT / folder).rglob("*.py"))
+EXPORT = re.compile(r"^#\|\s*export\s*$", re.M)
 FLOORS = [  # a module imports from its own floor and those that follow
     {"studies"}, {"pipeline"}, {"sample"}, {"models"}, {"features"}, {"evaluation", "data"},
     {"compute", "core", "training_torch", "training_keras"}]
@@ -62,10 +64,6 @@ def test_torch_and_tensorflow_are_never_imported_by_one_module(module):
     assert not all(tops & names for names in FRAMEWORKS.values())
 
 
-NOTEBOOKS = sorted(path.relative_to(ROOT).as_posix() for pattern in HELD for path in ROOT.glob(pattern))
-EXPORT = re.compile(r"^#\|\s*export\s*$", re.M)
-
-
 def cells(path: str, *kinds: str) -> list[str]:
     "The sources of a notebook's cells of some kinds."
     return [cell.source for cell in nbformat.read(ROOT / path, as_version=4).cells if cell.cell_type in kinds]
@@ -73,17 +71,43 @@ def cells(path: str, *kinds: str) -> list[str]:
 
 @pytest.mark.parametrize("path", NOTEBOOKS)
 def test_lines_and_cells_are_short(path):
-    sources = [source.splitlines() for source in cells(path, "code", "markdown")]
-    assert not [line for lines in sources for line in lines if len(line) > LINE]
-    assert not [lines[:2] for lines in sources if len(lines) > CELL]
+    "But for the rows of tables, which Markdown cannot break."
+    texts, codes = ([source.splitlines() for source in cells(path, kind)] for kind in ("markdown", "code"))
+    prose = [[line for line in lines if not line.lstrip().startswith("|")] for lines in texts]
+    assert not [line for lines in codes + prose for line in lines if len(line) > LINE]
+    assert not [lines[:2] for lines in codes + texts if len(lines) > CELL]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS)
-def test_a_public_function_has_an_example_after_it(path):
+@pytest.mark.parametrize("path", SCRIPTS)
+def test_lines_of_scripts_are_short(path):
+    assert not [line for line in (ROOT / path).read_text(encoding="utf-8").splitlines() if len(line) > LINE]
+
+
+def exported(path: str) -> Iterator[tuple[ast.FunctionDef | ast.ClassDef, str]]:
+    "What a notebook exports, with the code of the examples behind it."
     sources = cells(path, "code")
     for number, source in enumerate(sources):
         if not EXPORT.search(source): continue
         examples = "\n".join(later for later in sources[number + 1 :] if not EXPORT.search(later))
-        names = [node.name
-                 for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name[0] != "_"]
-        assert not [name for name in names if not re.search(rf"\b{name}\b", examples)]
+        yield from ((node, examples) for node in ast.parse(source).body
+                    if isinstance(node, ast.FunctionDef | ast.ClassDef))
+
+
+def signature(node: ast.FunctionDef | ast.ClassDef) -> set[str]:
+    "The words in a function's signature; of a class, in its bases, its fields and the signatures of its methods."
+    if isinstance(node, ast.FunctionDef): parts = [node.args, *filter(None, [node.returns])]
+    else: parts = [*node.bases, *(part.annotation for part in node.body if isinstance(part, ast.AnnAssign))]
+    words = {word for part in parts for word in re.findall(r"\w+", ast.unparse(part))}
+    if isinstance(node, ast.FunctionDef): return words
+    return words.union(*(signature(part) for part in node.body if isinstance(part, ast.FunctionDef)))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS)
+def test_what_is_exported_has_an_example_after_it(path):
+    "A class has also those of what takes it, gives it, or is made of it."
+    found = list(exported(path))
+    shown = {node.name for node, examples in found if re.search(rf"\b{node.name}\b", examples)}
+    for _ in found:
+        words = set().union(*(signature(node) for node, _ in found if node.name in shown))
+        shown |= {node.name for node, _ in found if isinstance(node, ast.ClassDef) and node.name in words}
+    assert not [node.name for node, _ in found if node.name[0] != "_" and node.name not in shown]
