@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from .measure import ROOT, ArchiveError, Log, measure, summarise, unpacked
-from .report import paired, show, write
+from .report import paired_test, show, write
 from .suite import BENCHMARKS
 
 FER6, SCRATCH = ROOT / "data" / "fer6" / "fer6.zip", ROOT / "scratch" / "benchmarks"
@@ -38,11 +38,11 @@ def main(
     except ArchiveError as error:
         typer.echo(f"benchmarks: {error}", err=True)
         raise typer.Exit(2) from None
-    results = {name: summarise(found) for name, found in lines.items()}
-    test = paired(results.get("study", {}))
+    results = {name: summarise(measurements) for name, measurements in lines.items()}
+    test = paired_test(results.get("study", {}))
     write(write_to / "last.json", results, test)
     show(results, test, Console(width=None if Console().is_terminal else 150))
-    if any("failed" in line for found in lines.values() for line in found): raise typer.Exit(1)
+    if any("failed" in line for measurements in lines.values() for line in measurements): raise typer.Exit(1)
 
 
 if __name__ == "__main__":

@@ -69,8 +69,8 @@ def clone_of(
     shutil.rmtree(build.root, ignore_errors=True)
     subprocess.run(["git", "clone", "--quiet", "--shared", str(ROOT), str(build.root)], check=True)
     build.run("git", "checkout", "--quiet", revision)
-    asked, installed = pins(build.root), pins(ROOT)
-    if other := [name for name in asked if installed.get(name, asked[name]) != asked[name]]:
+    required, installed = pins(build.root), pins(ROOT)
+    if other := [name for name in required if installed.get(name, required[name]) != required[name]]:
         typer.echo(f"{revision} needs other versions of {', '.join(other)}: its environment cannot be shared", err=True)
         raise typer.Exit(2)
     build.run("dvc", "pull", "--quiet", "data.dvc")
@@ -90,12 +90,12 @@ def stages_after_edit(build: Build) -> float:
     text = module.read_text()
     module.write_text(text.replace('shrinkage="auto"', 'shrinkage=0.5'))
     build.run("dvc", "repro", "strip")
-    asked = subprocess.run(["dvc", "repro", "--dry"], cwd=build.root, capture_output=True, text=True)
+    dry_run = subprocess.run(["dvc", "repro", "--dry"], cwd=build.root, capture_output=True, text=True)
     listed = subprocess.run(["dvc", "stage", "list", "--name-only"], cwd=build.root, capture_output=True, text=True)
     count = len(listed.stdout.split())
     module.write_text(text)
     build.run("dvc", "repro", "strip")
-    return asked.stdout.count("Running stage") / count
+    return dry_run.stdout.count("Running stage") / count
 
 
 QUICK: dict[str, Callable[[Build], Cost]] = {

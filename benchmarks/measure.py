@@ -116,7 +116,7 @@ class Neighbours:
 def run_side(
     function: str,  # MODULE.FUNCTION of this package
     path: Path,  # what it works on
-) -> dict:  # seconds, cpu, steps, peak, found, others; or `skipped` or `failed` with a reason
+) -> dict:  # seconds, cpu, steps, peak, result, others; or `skipped` or `failed` with a reason
     "Run one side in a process of its own; `others` is the share of the cores that other programs took meanwhile."
     with tempfile.TemporaryDirectory(prefix="fer-benchmark-") as folder:
         result = Path(folder, "result.json")
@@ -129,7 +129,7 @@ def run_side(
     return {"failed": reason}
 
 
-def told(
+def as_line(
     line: dict,  # a measurement
 ) -> str:
     "A measurement in a line."
@@ -154,8 +154,8 @@ def measure(
                    "stamp": stamp(function, paths["archive" if needs == "unpacked" else needs])}
             line = log.find(**key)
             say(f"{name}, {side}, {repeat + 1} of {1 if once else repeats} ...")
-            if line: say(f"    measured before: {told(line)}")
-            else: say(f"    {told(line := log.add({**key, **run_side(function, paths[needs])}))}")
+            if line: say(f"    measured before: {as_line(line)}")
+            else: say(f"    {as_line(line := log.add({**key, **run_side(function, paths[needs])}))}")
             lines.append(line)
     return lines
 
@@ -176,4 +176,4 @@ def _summary(repeats: list[dict]) -> Summary:
     steps = {step: median(line["steps"][step] for line in repeats) for step in repeats[0]["steps"]}
     cpu, peak = (median(line[figure] for line in repeats) for figure in ("cpu", "peak"))
     others = max(line["others"] for line in repeats)
-    return Summary(median(times), min(times), max(times), cpu, peak, steps, repeats[0]["found"], others)
+    return Summary(median(times), min(times), max(times), cpu, peak, steps, repeats[0]["result"], others)

@@ -18,7 +18,7 @@ from fer_research.evaluation.splits import Split, holdout, three_way
 from fer_research.features.pca import VariancePCA
 
 from .child import Clock, fitted_extractor, fitted_model
-from .vectors import FACES, drawn, drawn_codes
+from .vectors import FACES, draw_codes, draw_vectors
 
 if TYPE_CHECKING:
     from fer_research.features.embedding import Embedding
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SIDE, SHARE, SEED = 48, 0.9, 42
 NEW_IMAGES = 1000
 EMBEDDED = {"ResNet50": 512, "vit_base_patch16_224": 256}  # images, ten seconds and more
-COMPARED = 8  # images whose vectors are compared
+SAMPLE = 8  # images whose vectors are compared
 TRIALS, ROUNDS, MAX_BIN = 20, 100, 15  # of a search
 FINAL = 500  # rounds of the fit afterwards, at most
 TEST, VALIDATION = 0.2, 0.1  # shares of the whole, as in params.yaml
@@ -111,7 +111,7 @@ def fit_study(
     with clock("predict"):
         right = fitted.estimator.predict_proba(values[split.test]).argmax(axis=1) == y[split.test]
     return {"faces": len(pixels), **described(projection), "accuracy": float(right.mean()),
-            "rounds": fitted.chosen["rounds"], "test": items["id"].iloc[split.test].tolist(), "right": right.tolist()}
+            "rounds": fitted.best["rounds"], "test": items["id"].iloc[split.test].tolist(), "right": right.tolist()}
 
 
 def study(path: Path, clock: Clock) -> dict:
@@ -154,7 +154,7 @@ def embedded(
     with tempfile.TemporaryDirectory(prefix="fer-benchmark-") as folder:
         with clock("embed"):
             values = embed_images(images.read, ids, extractor, folder).values
-        return {"faces": len(values), "vectors": values[:COMPARED].tolist()}
+        return {"faces": len(values), "vectors": values[:SAMPLE].tolist()}
 
 
 def embed(path: Path, clock: Clock, share: float = 1.0, count: int | None = None) -> dict:
@@ -213,7 +213,7 @@ def best_options(
 
 def search(path: Path, clock: Clock) -> dict:
     "A whole search."
-    train, validation, _ = drawn(0)
+    train, validation, _ = draw_vectors(0)
     with clock("search"):
         best_options(train, validation, 0)
     return {"trials": TRIALS}
@@ -226,7 +226,7 @@ def search_result(path: Path, clock: Clock) -> dict:
 
     accuracies, alone = [], []
     for seed in range(3):
-        train, validation, test = drawn(seed)
+        train, validation, test = draw_vectors(seed)
         with clock("search"):
             options = best_options(train, validation, seed)
         for kept, refit in ((accuracies, True), (alone, False)):
@@ -241,23 +241,23 @@ def elm_eight(path: Path, clock: Clock) -> dict:
     "The same machines in single precision, from the sums of two hidden layers."
     from fer_research.models.elm import answers, fit_source_elms
 
-    X, y = drawn_codes(FACES, SEED)
+    X, y = draw_codes(FACES, SEED)
     X = X.astype(np.float32)
     with clock("fit"):
         machines = fit_source_elms(X, y, SEED)
     with clock("predict"):
-        return {"accuracies": [float((said == y).mean()) for said in answers(machines, X).values()]}
+        return {"accuracies": [float((answer == y).mean()) for answer in answers(machines, X).values()]}
 
 
 def elm_path(path: Path, clock: Clock, alphas: int) -> dict:
     "Leave-one-out errors of a machine with 1,000 units, for so many strengths of the penalty."
     from fer_research.models.elm import ELMClassifier
 
-    X, y = drawn_codes(FACES, SEED)
+    X, y = draw_codes(FACES, SEED)
     X = X.astype(np.float32)
     with clock("fit"):
-        found = ELMClassifier(random_state=SEED).fit_path(X, y, np.logspace(-3, 5, alphas) if alphas > 1 else [1.0])
-    return {"accuracy": float(found.accuracies[found.best])}
+        fits = ELMClassifier(random_state=SEED).fit_path(X, y, np.logspace(-3, 5, alphas) if alphas > 1 else [1.0])
+    return {"accuracy": float(fits.accuracies[fits.best])}
 
 
 elm_path_1, elm_path_50 = partial(elm_path, alphas=1), partial(elm_path, alphas=50)
@@ -283,7 +283,7 @@ def elm_size(path: Path, clock: Clock, faces: int, units: int) -> dict:
     "A machine with a ridge readout on so many faces, with so many units."
     from fer_research.models.elm import ELMClassifier
 
-    X, y = drawn_codes(faces, SEED)
+    X, y = draw_codes(faces, SEED)
     X = X.astype(np.float32)
     with clock("fit"):
         ELMClassifier(units, random_state=SEED).fit(X, y)

@@ -16,7 +16,7 @@ LAYERS = {"m1": (784, 100, 80, 49), "m3": (784, 512, 49)}
 BATCHES = (32, 256)
 
 
-def drawn() -> tuple[np.ndarray, np.ndarray]:  # (n, 784) float32 in 0 .. 1; (n,) 0 .. 48
+def draw_noise() -> tuple[np.ndarray, np.ndarray]:  # (n, 784) float32 in 0 .. 1; (n,) 0 .. 48
     "Pictures of noise: what they show does not change how long it takes."
     rng = np.random.default_rng(SEED)
     return rng.random((IMAGES, 784), np.float32), rng.integers(49, size=IMAGES)
@@ -33,7 +33,7 @@ def matrix_limit() -> float:  # GFLOP/s
     return 2 * len(a) ** 3 / min(took[1:]) / 1e9
 
 
-def told(clock: Clock, layers: tuple[int, ...]) -> dict:
+def throughput(clock: Clock, layers: tuple[int, ...]) -> dict:
     "Throughput of the matrix products of an epoch: forward, and back to weights and inputs, though not to the pixels."
     weights = [a * b for a, b in zip(layers, layers[1:], strict=False)]
     done = 2 * IMAGES * (3 * sum(weights) - weights[0]) / clock.steps["epoch"] / 1e9
@@ -44,13 +44,13 @@ def by_hand(path: Path, clock: Clock, layers: tuple[int, ...], batch_size: int) 
     "The study's network."
     from fer_research.models.mlp_numpy import Adam, Network, he_normal, train
 
-    X, y = drawn()
+    X, y = draw_noise()
     rng = np.random.default_rng(SEED)
     network = Network(he_normal(layers, rng), Adam(), L2)
     network.learn(X[:batch_size], y[:batch_size], LEARNING_RATE)
     with clock("epoch"):
         train(network, X, y, None, rng, 1, batch_size, LEARNING_RATE)
-    return told(clock, layers)
+    return throughput(clock, layers)
 
 
 def by_torch(path: Path, clock: Clock, layers: tuple[int, ...], batch_size: int, **adam: bool) -> dict:
@@ -58,7 +58,7 @@ def by_torch(path: Path, clock: Clock, layers: tuple[int, ...], batch_size: int,
     import torch
     from torch import nn
 
-    X, y = map(torch.from_numpy, drawn())
+    X, y = map(torch.from_numpy, draw_noise())
     torch.manual_seed(SEED)
     dense = [layer for a, b in zip(layers, layers[1:], strict=False) for layer in (nn.Linear(a, b), nn.ReLU())]
     network = nn.Sequential(*dense[:-1])
@@ -75,7 +75,7 @@ def by_torch(path: Path, clock: Clock, layers: tuple[int, ...], batch_size: int,
     epoch(X[:batch_size], y[:batch_size])
     with clock("epoch"):
         epoch(X, y)
-    return told(clock, layers)
+    return throughput(clock, layers)
 
 
 def by_sklearn(path: Path, clock: Clock, layers: tuple[int, ...], batch_size: int) -> dict:
@@ -85,13 +85,13 @@ def by_sklearn(path: Path, clock: Clock, layers: tuple[int, ...], batch_size: in
     from sklearn.neural_network import MLPClassifier
 
     warnings.simplefilter("ignore")  # that one iteration is few
-    X, y = drawn()
+    X, y = draw_noise()
     options = {"batch_size": batch_size, "alpha": L2, "max_iter": 1, "random_state": SEED}
     fit: Callable = lambda rows: MLPClassifier(layers[1:-1], **options).fit(X[rows], y[rows])
     fit(slice(10 * batch_size))
     with clock("epoch"):
         fit(slice(None))
-    return told(clock, layers)
+    return throughput(clock, layers)
 
 
 WAYS = {"by_hand": by_hand, "by_torch": by_torch, "by_fused_torch": partial(by_torch, fused=True),

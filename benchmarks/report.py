@@ -14,7 +14,7 @@ from .suite import BENCHMARKS, FULL_SIZE, Goal, Sides, Summary, cost
 AT_FULL_SIZE = {"decode", "components", "study", "embed"}  # benchmarks whose goals are set for `FULL_SIZE` faces
 # share of the cores that others may take; beyond it threads wait for one another, and the seconds mean little
 QUIET = 0.1
-SHOWN = {"faces": "{:,} faces", "components": "{} components", "explained_variance": "{:.2%} explained",
+FORMS = {"faces": "{:,} faces", "components": "{} components", "explained_variance": "{:.2%} explained",
          "accuracy": "accuracy {:.2%}",
          "accuracy_alone": "{:.2%} without the validation part", "rounds": "{} rounds", "trials": "{} trials",
          "duplicate_images": "{:,} duplicates", "commit": "commit {}", "gflops": "{:.1f} GFLOP/s",
@@ -32,17 +32,17 @@ def sides_table(
     results: Mapping[str, Sides],  # benchmark -> its sides
 ) -> Table:
     "A row a side."
-    table = Table("benchmark", "side", "seconds (range)", "faster", "all cores, s", "peak, MiB", "leaner", "found",
+    table = Table("benchmark", "side", "seconds (range)", "faster", "all cores, s", "peak, MiB", "leaner", "result",
                   title="Measured", title_justify="left")
     for name, sides in results.items():
         for side, s in sides.items():
-            found = ", ".join(form.format(s.found[key]) for key, form in SHOWN.items() if key in s.found)
+            result = ", ".join(form.format(s.result[key]) for key, form in FORMS.items() if key in s.result)
             table.add_row(name, side, f"{s.seconds:.1f} ({s.fastest:.1f} to {s.slowest:.1f})", ratio(sides, side, cost),
-                          f"{s.cpu:.1f}", f"{s.peak:,.0f}", ratio(sides, side, lambda s: s.peak), found)
+                          f"{s.cpu:.1f}", f"{s.peak:,.0f}", ratio(sides, side, lambda s: s.peak), result)
     return table
 
 
-def judged(
+def judge(
     goal: Goal,
     sides: Sides,
 ) -> tuple[float | None, bool | None]:  # value and whether the goal is met; None where a side was not measured
@@ -59,20 +59,20 @@ def goals_table(
     table = Table("benchmark", "goal", "measured", "met", title="Goals", title_justify="left")
     for name, sides in results.items():
         for goal in BENCHMARKS[name].goals:
-            value, met = judged(goal, sides)
+            value, met = judge(goal, sides)
             table.add_row(name, f"{goal.what} {goal.sign} {goal.limit:g}",
                           "not measured" if value is None else f"{value:.2f}",
                           {None: "", True: "yes", False: "no"}[met])
     return table
 
 
-def paired(
+def paired_test(
     sides: Sides,  # of the study
 ) -> dict | None:  # n, difference with its interval and p; None where the two were not measured on the same faces
     "Both ways on the same test faces: ours against the source's."
     from fer_research.evaluation.statistics import mcnemar  # only now: see measure
 
-    pair = [sides[name].found for name in ("ours, source's split", "source") if name in sides]
+    pair = [sides[name].result for name in ("ours, source's split", "source") if name in sides]
     if len(pair) < 2 or pair[0]["test"] != pair[1]["test"]: return None
     return {"n": len(pair[0]["test"]), **mcnemar(pair[0]["right"], pair[1]["right"])._asdict()}
 
@@ -99,7 +99,7 @@ def machine() -> dict:
 
 def show(
     results: Mapping[str, Sides],  # benchmark -> its sides
-    test: dict | None,  # of `paired`
+    test: dict | None,  # of `paired_test`
     console: Console,
 ) -> None:
     "Print everything."
@@ -111,8 +111,8 @@ def show(
     if others > QUIET:
         console.print(f"Other programs took up to {others:.0%} of the cores meanwhile: measure again on a quiet "
                       "machine.")
-    faces = {s.found["faces"] for name in AT_FULL_SIZE & results.keys()
-             for s in results[name].values() if "faces" in s.found}
+    faces = {s.result["faces"] for name in AT_FULL_SIZE & results.keys()
+             for s in results[name].values() if "faces" in s.result}
     if faces and faces != {FULL_SIZE}:
         measured = ", ".join(f"{n:,}" for n in sorted(faces))
         console.print(f"The goals of {', '.join(sorted(AT_FULL_SIZE))} are set for {FULL_SIZE:,} faces; "
@@ -122,19 +122,19 @@ def show(
 def write(
     path: Path,  # JSON file
     results: Mapping[str, Sides],  # benchmark -> its sides
-    test: dict | None,  # of `paired`
+    test: dict | None,  # of `paired_test`
 ) -> None:
     "Write everything but the answers on single faces."
 
-    def one(name: str, sides: Sides) -> dict:
-        shown = {side: s._asdict() | {"found": {k: v for k, v in s.found.items() if k not in LONG}}
+    def as_dict(name: str, sides: Sides) -> dict:
+        summaries = {side: s._asdict() | {"result": {k: v for k, v in s.result.items() if k not in LONG}}
                  for side, s in sides.items()}
         goals = []
         for goal in BENCHMARKS[name].goals:
-            value, met = judged(goal, sides)
+            value, met = judge(goal, sides)
             goals.append({"goal": goal.what, "limit": f"{goal.sign} {goal.limit:g}", "measured": value, "met": met})
-        return {"title": BENCHMARKS[name].title, "sides": shown, "goals": goals}
+        return {"title": BENCHMARKS[name].title, "sides": summaries, "goals": goals}
 
-    content = {"machine": machine(), "benchmarks": {name: one(name, sides) for name, sides in results.items()},
+    content = {"machine": machine(), "benchmarks": {name: as_dict(name, sides) for name, sides in results.items()},
                "paired": test}
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -17,7 +17,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 from .child import Clock, fitted_extractor, fitted_model
-from .vectors import FACES, drawn, drawn_codes
+from .vectors import FACES, draw_codes, draw_vectors
 
 if TYPE_CHECKING:
     import optuna
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 NEW_IMAGES = 1000
 # images: ten seconds and more, which is enough to know the seconds an image
 EMBEDDED = {"ResNet50": 150, "vit_base_patch16_224": 60}
-COMPARED = 8  # images whose vectors are compared
+SAMPLE = 8  # images whose vectors are compared
 TRIALS, TIMED = 20, 5  # of a search, and of those that are timed
 SIDE, SHARE, SEED = 48, 0.9, 42
 
@@ -154,7 +154,7 @@ def embed_resnet50(folder: Path, clock: Clock) -> dict:
     network.predict(keras_image(files[0]), verbose=0)  # compiles
     with clock("embed"):
         vectors = [network.predict(keras_image(file), verbose=0)[0] for file in files]
-    return {"faces": len(files), "vectors": np.array(vectors[:COMPARED]).tolist()}
+    return {"faces": len(files), "vectors": np.array(vectors[:SAMPLE]).tolist()}
 
 
 def embed_vit(folder: Path, clock: Clock) -> dict:
@@ -171,7 +171,7 @@ def embed_vit(folder: Path, clock: Clock) -> dict:
     files = first_files(folder)[: EMBEDDED["vit_base_patch16_224"]]
     with clock("embed"), torch.no_grad():
         vectors = [network(transform(Image.open(file).convert("RGB")).unsqueeze(0)).numpy().flatten() for file in files]
-    return {"faces": len(files), "vectors": np.array(vectors[:COMPARED]).tolist()}
+    return {"faces": len(files), "vectors": np.array(vectors[:SAMPLE]).tolist()}
 
 
 def search_study(
@@ -184,7 +184,7 @@ def search_study(
     It is scored on a validation part, so that a test part is left to compare on."""
     import optuna
 
-    train, validation, test = parts = drawn(seed)
+    train, validation, test = parts = draw_vectors(seed)
 
     def objective(trial):
         settings = {
@@ -258,7 +258,7 @@ def elm_eight(folder: Path, clock: Clock) -> dict:
 
     regressors = {"none": Ridge(0.0), "ridge": Ridge(1.0), "lasso": Lasso(0.01),
                   "elasticnet": ElasticNet(0.01, l1_ratio=0.5)}
-    X, y = drawn_codes(FACES, SEED)
+    X, y = draw_codes(FACES, SEED)
     targets, accuracies = np.eye(y.max() + 1)[y], []
     for draw in (lambda rng, size: rng.standard_normal(size), lambda rng, size: rng.choice([-1.0, 1.0], size)):
         for name, regressor in regressors.items():

@@ -26,7 +26,7 @@ class Summary(NamedTuple):
     cpu: float  # seconds of all cores together, median
     peak: float  # MiB, median
     steps: dict[str, float]  # seconds, medians
-    found: dict  # by the first repeat
+    result: dict  # by the first repeat
     others: float  # share of the cores that other programs took meanwhile, the largest of all repeats
 
 
@@ -37,7 +37,7 @@ def cost(
     side: Summary,
 ) -> float:
     "Seconds of a trial or a face, where a side says how many it did; else of all it did."
-    return side.seconds / side.found.get("trials", side.found.get("faces", 1))
+    return side.seconds / side.result.get("trials", side.result.get("faces", 1))
 
 
 class Goal(NamedTuple):
@@ -75,7 +75,7 @@ def memory_share(sides: Sides) -> float:
 
 def points_gained(sides: Sides, side: str = "ours, source's split", what: str = "accuracy") -> float:
     "Accuracy on the same test part, ours less the source's, in percentage points."
-    return 100 * (sides[side].found[what] - sides["source"].found["accuracy"])
+    return 100 * (sides[side].result[what] - sides["source"].result["accuracy"])
 
 
 def seconds(sides: Sides) -> float:
@@ -100,14 +100,14 @@ def time_multiple(sides: Sides) -> float:
 
 def same_vectors(sides: Sides, side: str) -> float:
     "The least cosine similarity of any image's vectors, the source's and ours."
-    pairs = zip(sides["source"].found["vectors"], sides[side].found["vectors"], strict=True)
+    pairs = zip(sides["source"].result["vectors"], sides[side].result["vectors"], strict=True)
     return min(sum(x * y for x, y in zip(a, b, strict=True)) / (hypot(*a) * hypot(*b)) for a, b in pairs)
 
 
 def same_answers(sides: Sides) -> float:
     "Share of the images on which both ways agree."
-    pairs = zip(sides["source"].found["answers"], sides["ours"].found["answers"], strict=True)
-    return sum(a == b for a, b in pairs) / len(sides["ours"].found["answers"])
+    pairs = zip(sides["source"].result["answers"], sides["ours"].result["answers"], strict=True)
+    return sum(a == b for a, b in pairs) / len(sides["ours"].result["answers"])
 
 
 def embedding_sides(network: str) -> dict[str, Side]:
@@ -119,7 +119,7 @@ def embedding_sides(network: str) -> dict[str, Side]:
 
 def points_apart(sides: Sides) -> float:
     "The largest difference of any model's accuracy, in percentage points."
-    pairs = zip(sides["source"].found["accuracies"], sides["ours"].found["accuracies"], strict=True)
+    pairs = zip(sides["source"].result["accuracies"], sides["ours"].result["accuracies"], strict=True)
     return 100 * max(abs(a - b) for a, b in pairs)
 
 
@@ -140,22 +140,22 @@ def growth_with_faces(sides: Sides) -> float:
 
 def points_ahead(sides: Sides) -> float:
     "Our accuracy less the source's, in percentage points."
-    return 100 * (sides["ours"].found["accuracy"] - sides["source"].found["accuracy"])
+    return 100 * (sides["ours"].result["accuracy"] - sides["source"].result["accuracy"])
 
 
 def bytes_share(sides: Sides) -> float:
     "The bytes that our pictures take once they are loaded, as a share of those that the source's take."
-    return sides["ours"].found["bytes"] / sides["source"].found["bytes"]
+    return sides["ours"].result["bytes"] / sides["source"].result["bytes"]
 
 
 def throughput(sides: Sides, side: str) -> float:
     "Pictures a second."
-    return sides[side].found["pictures"] / sides[side].seconds
+    return sides[side].result["pictures"] / sides[side].seconds
 
 
 def waiting(sides: Sides, side: str) -> float:
     "The share of a training in which it waits for its next batch."
-    return sides[side].found["waiting"]
+    return sides[side].result["waiting"]
 
 
 FASTER, LEANER = "times as fast as the source", "share of the source's peak memory"

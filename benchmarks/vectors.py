@@ -13,7 +13,7 @@ class Part(NamedTuple):
     y: np.ndarray  # (n,) classes 0 .. 5
 
 
-def drawn(
+def draw_vectors(
     seed: int,
 ) -> tuple[Part, Part, Part]:  # training, validation and test part
     "Six Gaussian classes that overlap, in correlated dimensions."
@@ -30,7 +30,7 @@ FACES, PLACES, CODES = 28_709, 144, 256  # of FER2013's training part, of a grid
 FER2013_SHARES = (0.139, 0.015, 0.143, 0.251, 0.173, 0.168, 0.111)
 
 
-def drawn_codes(
+def draw_codes(
     faces: int,
     seed: int,
 ) -> Part:  # X: (faces, 144) float64, standardised

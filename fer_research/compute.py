@@ -29,14 +29,14 @@ LOCAL = {"engine": "local"}    # in processes of their own
 SERIAL = {"engine": "serial"}  # in this process: of tasks that take less time than to start another
 
 
-def _asked() -> dict[str, Any]:
+def _compute_setting() -> dict[str, Any]:
     "Where to compute; `InputError` where the variable does not say it."
     text = os.environ.get(VARIABLE) or json.dumps(LOCAL)
-    try: asked = json.loads(text)
-    except ValueError: asked = None
-    if asked in (LOCAL, SERIAL) or (isinstance(asked, dict) and asked.get("engine") == "dask"
-                          and {"address", "slurm"} & asked.keys()):
-        return asked
+    try: setting = json.loads(text)
+    except ValueError: setting = None
+    if setting in (LOCAL, SERIAL) or (isinstance(setting, dict) and setting.get("engine") == "dask"
+                          and {"address", "slurm"} & setting.keys()):
+        return setting
     raise InputError(f"{VARIABLE}={text}: expected JSON such as {json.dumps(LOCAL)} or "
                      f"{json.dumps({'engine': 'dask', 'address': 'tcp://127.0.0.1:8786'})}")
 
@@ -49,9 +49,9 @@ def parallel_map(
     unit: str = "task",      # what a task is called
 ) -> list:  # results in the order of the tasks, whatever order they finished in
     "`[function(task) for task in tasks]` in processes of one thread; `InputError` for a cluster that cannot be had."
-    tasks, asked = list(tasks), _asked()
-    if asked == SERIAL: return [function(task) for task in progress(tasks, desc, len(tasks), unit)]
-    if tasks and asked != LOCAL: return _on_cluster(function, tasks, asked, desc, unit)
+    tasks, setting = list(tasks), _compute_setting()
+    if setting == SERIAL: return [function(task) for task in progress(tasks, desc, len(tasks), unit)]
+    if tasks and setting != LOCAL: return _on_cluster(function, tasks, setting, desc, unit)
     with parallel_config(backend="loky", inner_max_num_threads=1, idle_worker_timeout=5, initializer=_end_with,
                          initargs=(os.getpid(),)):
         # joblib starts no process where there is one job only
@@ -80,11 +80,11 @@ def resumable_map(
     "`parallel_map` that keeps each result and does not compute it again."
     todo = [(resumable_path(folder, unit, task, suffix=".npz"), task) for task in tasks]
     waiting = {path: task for path, task in todo if not path.exists()}
-    parallel_map(partial(_keep, function), waiting.items(), workers, desc, unit)
-    return [_kept(path) for path, _ in todo]
+    parallel_map(partial(_write_result, function), waiting.items(), workers, desc, unit)
+    return [_read_result(path) for path, _ in todo]
 
 
-def _keep(function: Callable[[Any], Mapping], todo: tuple[Path, Any]) -> None:
+def _write_result(function: Callable[[Any], Mapping], todo: tuple[Path, Any]) -> None:
     "Write what a task gives."
     path, task = todo
     found = function(task)
@@ -93,8 +93,8 @@ def _keep(function: Callable[[Any], Mapping], todo: tuple[Path, Any]) -> None:
     write_npz(path, json=np.array(rest), **arrays)
 
 
-def _kept(path: Path) -> dict:
-    "What `_keep` has written."
+def _read_result(path: Path) -> dict:
+    "What `_write_result` has written."
     with np.load(path) as file: arrays = {name: file[name] for name in file.files}
     return json.loads(arrays.pop("json").item()) | arrays
 
@@ -137,11 +137,11 @@ def _in_a_process(
     from distributed import Status, get_worker
     worker = get_worker()
     tasks, key = worker.state.tasks, worker.get_current_task()
-    with tempfile.TemporaryFile() as told:
-        told.writelines((work, task))
-        told.seek(0)
+    with tempfile.TemporaryFile() as stdin:
+        stdin.writelines((work, task))
+        stdin.seek(0)
         try:
-            process = subprocess.Popen(**{**start, "env": os.environ | start["env"]}, stdin=told,
+            process = subprocess.Popen(**{**start, "env": os.environ | start["env"]}, stdin=stdin,
                                        stdout=subprocess.PIPE)
         except OSError as error:
             raise InputError(f"the worker {worker.name} has no {error.filename}: clone and environment must be on a "
@@ -182,25 +182,25 @@ def _wait_for_a_worker(client: "Client", address: str) -> None:
 
 # %% ../nbs/compute.ipynb #5a8d6ab6
 @contextmanager
-def _client(asked: Mapping) -> Iterator["Client"]:
+def _client(setting: Mapping) -> Iterator["Client"]:
     "A connection to the cluster that is asked for; `InputError` where there is none."
     missing = [name for name in ("distributed", "dask_jobqueue") if not find_spec(name)]
     if missing:
         raise InputError(f"compute: engine: dask: {' and '.join(missing)} not installed: `pip install -e '.[cluster]'`")
     import dask
     from distributed import Client
-    if "address" in asked: _knock(asked["address"])
+    if "address" in setting: _knock(setting["address"])
     # a function may bring its data along
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TB"}):
-        with Client(asked.get("address") or _slurm_jobs(**asked["slurm"]), timeout=_PATIENCE,
+        with Client(setting.get("address") or _slurm_jobs(**setting["slurm"]), timeout=_PATIENCE,
                     set_as_default=False) as client:
-            if "address" in asked: _wait_for_a_worker(client, asked["address"])
+            if "address" in setting: _wait_for_a_worker(client, setting["address"])
             yield client
 
 # %% ../nbs/compute.ipynb #c0a1e00a
-def _on_cluster(function: Callable, tasks: list, asked: Mapping, desc: str, unit: str) -> list:
+def _on_cluster(function: Callable, tasks: list, setting: Mapping, desc: str, unit: str) -> list:
     "`parallel_map` on a Dask cluster."
-    with _client(asked) as client:
+    with _client(setting) as client:
         import cloudpickle
         from distributed import as_completed
         on_worker, found = partial(_in_a_process, cloudpickle.dumps(function), _start()), {}

@@ -10,11 +10,11 @@ from conftest import copy_tree
 from fer_research.data.parts import Part
 from fer_research.data.vectors import write_vectors
 from fer_research.evaluation.claims import FAILS, HOLDS, OPEN, SMOKE_TEST
-from fer_research.evaluation.importance import leaning_table, spread
+from fer_research.evaluation.importance import class_bias_table, spread
 from fer_research.evaluation.metrics import write_predictions
-from fer_research.evaluation.published import published
+from fer_research.evaluation.published import read_published
 from fer_research.models.boosting import REPEATABLE
-from fer_research.models.dimensions import permutation_importance, quick_options, refitted, stability, tree_importance
+from fer_research.models.dimensions import permutation_importance, quick_options, refit, stability, tree_importance
 from fer_research.models.storage import save_classifier
 from fer_research.pipeline.artifacts import Stage
 from fer_research.pipeline.variant import part_predictions, write_variant
@@ -122,7 +122,7 @@ def test_an_analysis_is_the_same_bytes_again(tmp_path):
 
 def test_the_sources_statistics_are_those_of_the_importance_it_printed():
     "Its figures contradict one another if `spread` means something else by them."
-    printed = published("fer_boosting")["variants"]["vit_lightgbm_optuna"]
+    printed = read_published("fer_boosting")["variants"]["vit_lightgbm_optuna"]
     values = np.concatenate([list(printed["importance"]["top"].values()), np.full(763, 54)])
     ours = spread(values)
     assert ours["max"] == printed["importance"]["max"] and 0 < ours["top_share"] < 0.01
@@ -135,7 +135,7 @@ def test_resamples_disagree_about_dimensions_that_say_the_same():
     copies = X[:, [TELLING] * 5] + rng.normal(scale=0.3, size=(400, 5)).astype(np.float32)
     train, validation = Part(copies[:300], y[:300]), Part(copies[300:], y[300:])
     model = lgb.LGBMClassifier(n_estimators=20, n_jobs=1, **REPEATABLE).fit(*train)
-    fits = refitted(train, quick_options(model.booster_), range(4))
+    fits = refit(train, quick_options(model.booster_), range(4))
     assert stability(fits)["top"].nunique() > 1
     alone = Part(train.X[:, :1], train.y)
     only = lgb.LGBMClassifier(n_estimators=20, n_jobs=1, **REPEATABLE).fit(*alone)
@@ -148,7 +148,7 @@ def test_resamples_disagree_about_dimensions_that_say_the_same():
 def test_bins_hold_every_item_once(bins):
     rng = np.random.default_rng(0)
     proba = rng.dirichlet(np.ones(4), 20).round(1) + 0.0
-    table = leaning_table(rng.integers(4, size=20), proba, [0, 1], bins)
+    table = class_bias_table(rng.integers(4, size=20), proba, [0, 1], bins)
     assert table["n"].sum() == 20 and table["n"].max() - table["n"].min() <= 1
     assert table["confidence"].is_monotonic_increasing
     assert (table["excess"] - (table["predicted"] - table["true"])).abs().max() < 1e-12

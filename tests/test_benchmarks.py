@@ -40,9 +40,9 @@ def test_both_ways_agree_and_are_measured_once(archive, tmp_path):
     result = json.loads((tmp_path / "last.json").read_text())
     measured = result["benchmarks"]["components"]
     source, ours = measured["sides"]["source"], measured["sides"]["ours"]
-    assert source["found"]["faces"] == ours["found"]["faces"] == 60
-    assert abs(source["found"]["components"] - ours["found"]["components"]) <= 1
-    assert source["found"]["explained_variance"] == pytest.approx(ours["found"]["explained_variance"], abs=0.02)
+    assert source["result"]["faces"] == ours["result"]["faces"] == 60
+    assert abs(source["result"]["components"] - ours["result"]["components"]) <= 1
+    assert source["result"]["explained_variance"] == pytest.approx(ours["result"]["explained_variance"], abs=0.02)
     assert all(side["seconds"] > 0 and side["cpu"] > 0 and side["peak"] > 10 for side in (source, ours))
     assert [goal["met"] in (True, False) for goal in measured["goals"]] == [True, True]
 
@@ -88,12 +88,12 @@ def test_vectors_are_compared_by_the_worst_pair():
 def test_vectors_to_search_on_are_the_same_for_both_and_can_be_told_apart():
     from sklearn.linear_model import LogisticRegression
 
-    from benchmarks.vectors import DIMENSIONS, drawn
+    from benchmarks.vectors import DIMENSIONS, draw_vectors
 
-    train, validation, test = drawn(0)
+    train, validation, test = draw_vectors(0)
     shapes = [part.X.shape for part in (train, validation, test)]
     assert shapes == [(items, DIMENSIONS) for items in (4000, 1000, 3000)]
-    assert (drawn(0)[2].X == test.X).all() and not np.array_equal(drawn(1)[2].y, test.y)
+    assert (draw_vectors(0)[2].X == test.X).all() and not np.array_equal(draw_vectors(1)[2].y, test.y)
     accuracy = LogisticRegression(C=0.01).fit(*train).score(*test)
     assert np.bincount(test.y).max() / len(test.y) + 0.1 < accuracy < 0.99
 

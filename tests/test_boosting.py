@@ -40,16 +40,16 @@ def parts() -> tuple[Part, Part, Part]:
 def test_probabilities_of_the_validation_part_are_of_a_model_that_had_not_seen_it(kind, parts):
     train, validation, test = parts
     fitted = fit_classifier(kind, train, validation, 0, **OPTIONS.get(kind, {}))
-    assert fitted.chosen["val_accuracy"] == accuracy_score(validation.y, fitted.val_proba.argmax(1))
-    assert fitted.chosen["val_loss"] == pytest.approx(log_loss(validation.y, fitted.val_proba))
-    best = fitted.chosen.get
+    assert fitted.best["val_accuracy"] == accuracy_score(validation.y, fitted.val_proba.argmax(1))
+    assert fitted.best["val_loss"] == pytest.approx(log_loss(validation.y, fitted.val_proba))
+    best = fitted.best.get
     options = {"lightgbm": {"rounds": best("rounds")}, "logistic": {"Cs": [best("C")]},
                "mlp": {"hidden": 16, "alphas": [best("alpha")], "epochs": best("epoch")}}.get(kind, {})
     nothing = Part(validation.X[:0], validation.y[:0])
     proba = lambda part, items: fit_classifier(kind, part, nothing, 0, **options).estimator.predict_proba(items.X)
     assert proba(train, validation) == pytest.approx(fitted.val_proba, abs=1e-6)
     last = fitted.estimator.predict_proba(test.X)
-    assert proba(train.joined(validation), test) == pytest.approx(last, abs=1e-6), "the last fit is on both parts"
+    assert proba(train.join(validation), test) == pytest.approx(last, abs=1e-6), "the last fit is on both parts"
 
 
 @pytest.mark.parametrize("kind", list(CLASSIFIERS))
@@ -62,7 +62,7 @@ def test_a_fit_gives_the_same_numbers_again(kind, parts):
 def test_oversampling_sees_what_a_fit_learns_from_and_nothing_else(parts, monkeypatch):
     train, validation, _ = parts
     seen = []
-    real = boosting.oversampled
+    real = boosting.oversample
     monkeypatch.setattr(boosting, "oversampled", lambda part, *args: seen.append(part) or real(part, *args))
     fitted = fit_lightgbm(train, validation, 0, rounds=5, smote=[3])
     assert [len(part.y) for part in seen] == [500, 700] and np.array_equal(seen[0].X, train.X)
@@ -71,11 +71,11 @@ def test_oversampling_sees_what_a_fit_learns_from_and_nothing_else(parts, monkey
 
 def test_rare_classes_grow_to_the_largest_and_others_stay(parts):
     train = parts[0]
-    before, after = np.bincount(train.y), np.bincount(boosting.oversampled(train, [3], 0).y)
+    before, after = np.bincount(train.y), np.bincount(boosting.oversample(train, [3], 0).y)
     assert after[3] == before.max() and (after[:3] == before[:3]).all()
     one = Part(train.X[:5], np.array([0, 0, 1, 1, 2]))
-    assert len(boosting.oversampled(one, [1], 0).y) == 5
-    with pytest.raises(InputError, match="class 2 has 1 items"): boosting.oversampled(one, [2], 0)
+    assert len(boosting.oversample(one, [1], 0).y) == 5
+    with pytest.raises(InputError, match="class 2 has 1 items"): boosting.oversample(one, [2], 0)
 
 
 def test_items_without_vectors_are_left_out_of_a_smoke_test_only():
@@ -93,7 +93,7 @@ def test_items_without_vectors_are_left_out_of_a_smoke_test_only():
 def test_the_published_search_ends_with_the_model_of_its_best_trial(parts, tmp_path):
     "As in the source: accuracy on the test part of LGBMClassifier, and the same accuracy after the last fit."
     train, _, test = parts
-    objective = partial(plain_accuracy, train=train, held=test, seed=1, rounds=20)
+    objective = partial(plain_accuracy, train=train, holdout=test, seed=1, rounds=20)
     study = run_search(objective, LIGHTGBM_SPACE, 4, tmp_path / "a.log", parallel=2)
     stage = Stage("faces", "fit", "tuned", root=tmp_path)
     write_search(stage, study)
@@ -115,7 +115,7 @@ def test_a_trial_measures_what_the_fit_will_do(options, parts, tmp_path):
         loss = validation_loss(trial, tmp_path, 4, seed=0, rounds=30, max_bin=options.get("max_bin", 255))
         settings = options | six_digits(trial.params) | {"patience": boosting.PATIENCE, "refit": False}
         fitted = fit_lightgbm(train, validation, 0, rounds=30, **settings)
-        assert loss == pytest.approx(fitted.chosen["val_loss"], rel=1e-9)
+        assert loss == pytest.approx(fitted.best["val_loss"], rel=1e-9)
 
 
 def test_a_search_prunes_and_finds_the_same_again(parts, tmp_path):

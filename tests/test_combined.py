@@ -11,9 +11,9 @@ from fer_research.data.archive import decode_chunks
 from fer_research.data.catalogue import open_set
 from fer_research.data.prepared import load_split, raw_data
 from fer_research.data.vectors import read_vectors
-from fer_research.features.combined import combined, open_extractor
+from fer_research.features.combined import combine_features, open_extractor
 from fer_research.features.pca import load_pca
-from fer_research.models.combined import adjusted, ensemble, read_probabilities, same_split
+from fer_research.models.combined import adjust, ensemble, read_probabilities, same_split
 from fer_research.pipeline.artifacts import find_variant
 
 STUDY = "fer_boosting"
@@ -51,7 +51,7 @@ def test_an_adjusted_variant_is_the_other_one_shifted(probabilities, files):
     offsets = np.array(about(files, ADJUSTED)["offsets"])
     for after, before in zip(probabilities(ADJUSTED), probabilities(ORIGINAL), strict=True):
         assert after.id.tolist() == before.id.tolist()
-        np.testing.assert_allclose(after.proba, adjusted(before.proba, offsets), atol=1e-6)
+        np.testing.assert_allclose(after.proba, adjust(before.proba, offsets), atol=1e-6)
 
 
 def test_offsets_favour_rare_classes_and_validation_chose_them(probabilities, files, written):
@@ -102,7 +102,7 @@ def test_features_side_by_side_and_reduced_are_those_of_their_extractor(reproduc
     outputs = reproduced.root / "outputs" / STUDY
     folders = [outputs / place / "features" for place in ("pixels/pca", "embed/efficientnet_lite0")]
     names = read_vectors(folders[0]).id
-    joined, reduced = (combined(folders, components, names[:500], 0, tmp_path) for components in (None, 20))
+    joined, reduced = (combine_features(folders, components, names[:500], 0, tmp_path) for components in (None, 20))
     pixels, network = map(read_vectors, folders)
     rows = [network.id.tolist().index(name) for name in names]
     np.testing.assert_array_equal(joined.vectors.values, np.hstack([pixels.values, network.values[rows]]))

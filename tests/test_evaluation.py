@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 from fer_research.core import InputError, repo_root  # noqa: E402
 from fer_research.evaluation import metrics, plots, splits, statistics  # noqa: E402
-from fer_research.evaluation.published import citation, published, published_metrics  # noqa: E402
+from fer_research.evaluation.published import citation, published_metrics, read_published  # noqa: E402
 
 STUDIES = ("fer_boosting", "fer_elm", "fer_transfer", "kana_mlp", "polymnist")
 
@@ -400,7 +400,7 @@ def test_palette_keeps_its_order_in_grey(n):
 def test_published_files_name_their_source_and_nothing_outside(study):
     text = (repo_root() / "published" / f"{study}.yaml").read_text()
     assert not re.search(r"document:|seeds|\.\./|\.txt", text)
-    source, readme = published(study)["source"], (repo_root() / "published" / "README.md").read_text()
+    source, readme = read_published(study)["source"], (repo_root() / "published" / "README.md").read_text()
     row = next(line for line in readme.splitlines() if line.startswith(f"| `{study}.yaml`"))
     assert source["title"].rstrip(".") in row
     assert all(author in row for author in source["authors"] if author != "not named")
@@ -410,9 +410,9 @@ def test_published_files_name_their_source_and_nothing_outside(study):
 def test_published_scale_is_what_the_files_say():
     table = published_metrics("fer_boosting").set_index(["variant", "metric"]).value
     assert table["vit_base_patch16", "accuracy"] == 2116 / 3091
-    per_class = published("fer_boosting")["variants"]["vit_lightgbm_optuna"]["per_class"].values()
+    per_class = read_published("fer_boosting")["variants"]["vit_lightgbm_optuna"]["per_class"].values()
     assert sum(entry["correct"] for entry in per_class) == 2116 and sum(entry["support"] for entry in per_class) == 3091
-    for entry in published("fer_boosting")["variants"].values():  # the printed averages follow from the printed classes
+    for entry in read_published("fer_boosting")["variants"].values():  # the printed averages follow from the printed classes
         rows = pd.DataFrame(entry["per_class"]).T
         for name in ("precision", "recall", "f1"):
             assert rows[name].mean() == pytest.approx(entry["macro"][name], abs=.0101)
@@ -431,5 +431,5 @@ def test_published_metrics_are_clean(study):
 
 
 def test_unknown_study_names_the_known():
-    with pytest.raises(InputError, match="fer_boosting, fer_elm, fer_transfer, kana_mlp, polymnist"): published("mnist")
+    with pytest.raises(InputError, match="fer_boosting, fer_elm, fer_transfer, kana_mlp, polymnist"): read_published("mnist")
     with pytest.raises(InputError): published_metrics("../params")

@@ -22,7 +22,7 @@ from sklearn.datasets import load_sample_image
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from typer.testing import CliRunner
 
-from fer_research.data.faces import Box, annotated, crop, find_faces
+from fer_research.data.faces import Box, crop, draw_boxes, find_faces
 from fer_research.data.video import Video
 from fer_research.features.pca import PixelComponents, VariancePCA
 from fer_research.models.storage import save_model
@@ -165,7 +165,7 @@ def test_what_is_written_over_a_face_can_be_read(size, place):
     side = min(size) // 3
     box = {"corner": Box(0, 0, side, side), "far corner": Box(size[0] - side, size[1] - side, side, side), "beyond": Box(-side // 2, -side // 2, side, side)}[place]
     grey = Image.new("RGB", size, (128, 128, 128))
-    marked = np.asarray(annotated(grey, [box], ["1 Surprise 0.97"]))
+    marked = np.asarray(draw_boxes(grey, [box], ["1 Surprise 0.97"]))
     assert marked.shape == (*size[::-1], 3) and (np.asarray(grey) == 128).all()
     rows, columns = np.nonzero((marked == 0).all(axis=2))
     ink = (marked == 255).all(axis=2)

@@ -17,7 +17,7 @@ from fer_research.data.imageset import ImageSet
 from fer_research.data.own_digits import as_mnist, own_pictures, read_own_digits
 from fer_research.data.polymnist import HALF, modality_of, over, read_digits, read_groups, read_polymnist
 from fer_research.data.prepared import load_split
-from fer_research.evaluation.published import model_of, published
+from fer_research.evaluation.published import model_of, read_published
 from fer_research.pipeline.artifacts import find_variant
 from fer_research.studies.polymnist.schema import SOURCE_MODELS
 
@@ -188,7 +188,7 @@ def metrics(reproduced, variant: str) -> dict[str, float]:
 
 @pytest.mark.parametrize("variant", [*SOURCE_MODELS, *(f"{name}_published" for name in SOURCE_MODELS)])
 def test_the_networks_have_the_published_numbers_of_parameters(reproduced, variant):
-    reported = published("polymnist")["models"][model_of(variant)]
+    reported = read_published("polymnist")["models"][model_of(variant)]
     assert metrics(reproduced, variant)["parameters"] == reported["parameters"]
 
 

@@ -6,7 +6,7 @@ from torch import nn
 from torchvision.transforms.v2 import MixUp
 from torchvision.transforms.v2.functional import erase
 
-from fer_research.models.recipe import erased, mixup
+from fer_research.models.recipe import mixup, random_erasing
 from fer_research.training_torch import AveragedWeights, Run
 
 
@@ -46,7 +46,7 @@ def mix(seed: int, *arguments) -> tuple[torch.Tensor, torch.Tensor]:
 def test_what_is_erased_is_what_torchvision_erases():
     images, square, places = torch.rand(200, 3, 12, 12), 5, set()
     torch.manual_seed(1)
-    for image, own in zip(images, erased(images, square), strict=True):
+    for image, own in zip(images, random_erasing(images, square), strict=True):
         rows, columns = ((own != image).any(dim=0).any(dim=side).nonzero()[:, 0].tolist() for side in (1, 0))
         assert torch.equal(own, erase(image, rows[0], columns[0], len(rows), len(columns), images.mean()))
         places |= {("row", rows[0], rows[-1]), ("column", columns[0], columns[-1])}

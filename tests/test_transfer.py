@@ -12,7 +12,7 @@ from bs4 import BeautifulSoup
 from conftest import ROOT
 
 from fer_research.evaluation.metrics import read_predictions
-from fer_research.evaluation.published import published
+from fer_research.evaluation.published import read_published
 from fer_research.pipeline.artifacts import Variant, find_variant
 from fer_research.pipeline.params import apply_preset, read_params
 
@@ -67,7 +67,7 @@ def test_the_sound_split_has_no_face_in_two_parts(reproduced):
 
 
 def test_the_published_split_has_the_published_shares(reproduced):
-    split, protocol = split_table(reproduced, "published"), published("fer_transfer")["protocol"]["search"]
+    split, protocol = split_table(reproduced, "published"), read_published("fer_transfer")["protocol"]["search"]
     for part, share in (("training", "train"), ("validation", "val"), ("test", "test")):
         assert abs((split["part"] == part).mean() - protocol[share]) < 0.002
     parts = split.groupby("group")["part"].agg(set)
@@ -75,7 +75,7 @@ def test_the_published_split_has_the_published_shares(reproduced):
 
 
 def test_the_published_preset_tries_each_size_of_the_thesis(preset):
-    sizes = sorted(published("fer_transfer")["densenet201_resized"]["holdout"])
+    sizes = sorted(read_published("fer_transfer")["densenet201_resized"]["holdout"])
     assert preset["search"]["densenet_resized"]["space"]["size"] == sizes
 
 
@@ -86,7 +86,7 @@ def test_the_published_preset_runs_what_its_searches_find(preset):
 
 
 def test_variants_are_beside_a_model_that_the_thesis_reports(preset):
-    source, names = published("fer_transfer"), [*preset["chosen"], *preset["final"]]
+    source, names = read_published("fer_transfer"), [*preset["chosen"], *preset["final"]]
     re_made = {name.removesuffix("_published") for name in names} - {"resnet50_random"}
     assert source["variants"].keys() == re_made
     assert {*source["variants"].values()} == {*source["final"], "DenseNet201_175"}

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 from ruamel.yaml import YAML
 
-from fer_research.core import made_by
+from fer_research.core import require_path
 from fer_research.data.sources import read_sources
 from fer_research.evaluation.statistics import wilson
 from fer_research.pipeline.artifacts import Stage, Variant, find_variants
@@ -104,7 +104,7 @@ def _sources(root: Path) -> dict[str, dict]:
 def _prepared(name: str, root: Path) -> Stage:
     "The stage that counted a data set; `FileNotFoundError` that says what to run where it has not."
     stage = Stage("datasets", "explore", name, ".", root)
-    for folder in (stage.results, stage.outputs): made_by(folder, f"dvc repro prepare@{name}")
+    for folder in (stage.results, stage.outputs): require_path(folder, f"dvc repro prepare@{name}")
     return stage
 
 
@@ -206,7 +206,7 @@ def _cards_here(root: Path) -> list[str]:
     for study in params["comparison"]["studies"]:
         files, variants = find_variants(study, root), only_results(study_variants(study, params))
         table, source = results_table(variants, files), sources[params[study]["common"]["dataset"]]
-        for name in table["variant"]: made_by(files[name].tables, f"make repro STUDY={study}")
+        for name in table["variant"]: require_path(files[name].tables, f"make repro STUDY={study}")
         cards += _cards(table, files, source, root)
     return cards
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from dvc.repo import Repo
 
-from fer_research.core import made_by
+from fer_research.core import require_path
 from fer_research.data.sources import read_sources
 from fer_research.evaluation.published import citation
 from fer_research.pipeline.artifacts import find_variants
@@ -62,7 +62,7 @@ class Report(NamedTuple):
 
 def _title(path: Path) -> str:
     "The first heading of a report; `FileNotFoundError` that says what to run where it is missing."
-    cell = json.loads(made_by(path, "make repro").read_text(encoding="utf-8"))["cells"][0]
+    cell = json.loads(require_path(path, "make repro").read_text(encoding="utf-8"))["cells"][0]
     return re.search(r"^# (.*)$", "".join(cell["source"]), re.M)[1]
 
 
@@ -163,7 +163,7 @@ def studies_page(
 ) -> str:  # Markdown
     "All studies, and the comparison of their variants."
     rows = [(f"[{title}]({study}/index.md)", f"`{study}`", citation(study)) for study, title in titles.items()]
-    comparison = made_by(root / COMPARISON["markdown"], "make repro").read_text(encoding="utf-8")
+    comparison = require_path(root / COMPARISON["markdown"], "make repro").read_text(encoding="utf-8")
     return "\n\n".join(["# Studies", markdown_table(["study", "", "after"], rows), SIDE_BY_SIDE, comparison])
 
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_BYTES', 'MAX_PIXELS', 'BATCH', 'FILTERS', 'Problem', 'refuse_name', 'Listing', 'Archive', 'open_image', 'Picture',
-           'as_seen', 'View', 'take_picture', 'Decoded', 'decode_all', 'decode_chunks']
+           'to_display', 'View', 'take_picture', 'DecodedImages', 'decode_all', 'decode_chunks']
 
 # %% ../../nbs/data/archive.ipynb #0e5d74e9
 import hashlib, io, lzma, os, warnings, zipfile, zlib
@@ -149,7 +149,7 @@ class Picture(NamedTuple):
     digest: str         # of the original pixels in the wanted mode, 32 hexadecimal digits
 
 
-def as_seen(
+def to_display(
     image: Image.Image,  # decoded, of any mode
 ) -> Image.Image:  # upright, opaque, 8 bits a channel
     "An image as a viewer shows it; `OSError` for pixels without a known range."
@@ -180,7 +180,7 @@ def take_picture(
     resize: str = "bicubic",
 ) -> Picture:
     "Pixels, original size and digest of an image as it is seen; `OSError` where 8 bits a channel cannot be had."
-    image = as_seen(image)
+    image = to_display(image)
     try: image = image if image.mode == mode else image.convert(mode)
     except ValueError as error: raise OSError(str(error)) from None
     shape = f"{mode}{image.width}x{image.height}".encode()
@@ -190,7 +190,7 @@ def take_picture(
 
 # %% ../../nbs/data/archive.ipynb #ee172d97
 @dataclass(frozen=True)
-class Decoded:
+class DecodedImages:
     "What came out of decoding a list of images."
     images: np.ndarray | list[np.ndarray]  # (n, size, size[, 3]) uint8; a list without a size, or a view each
     table: pd.DataFrame                    # id, width, height, digest of each image, in the order of `images`
@@ -198,7 +198,7 @@ class Decoded:
 
 
 def _decode(read: Callable[[str], Image.Image], ids: Sequence[str], views: Sequence[View],
-            workers: int | None = None) -> Decoded:
+            workers: int | None = None) -> DecodedImages:
     "Images decoded once and seen in each view: `images` has an array a view."
     def attempt(name: str) -> list[Picture] | Problem:
         try:
@@ -215,7 +215,7 @@ def _decode(read: Callable[[str], Image.Image], ids: Sequence[str], views: Seque
     table = pd.DataFrame([(name, r[0].width, r[0].height, r[0].digest) for name, r in good],
                          columns=["id", "width", "height", "digest"])
     stacked = [np.stack(seen) if view.size and seen else seen for view, seen in zip(views, images, strict=True)]
-    return Decoded(stacked, table, [r for r in results if isinstance(r, Problem)])
+    return DecodedImages(stacked, table, [r for r in results if isinstance(r, Problem)])
 
 # %% ../../nbs/data/archive.ipynb #5c8ca172
 def decode_all(
@@ -224,7 +224,7 @@ def decode_all(
     mode: str = "RGB",                   # "RGB" or "L"
     size: int | None = None,             # side of the square to resize to
     workers: int | None = None,          # threads; all cores by default
-) -> Decoded:
+) -> DecodedImages:
     "Decode images in parallel, in the order of `ids`; unreadable ones go to `problems`."
     decoded = _decode(read, ids, [View(mode, size)], workers)
     return replace(decoded, images=decoded.images[0])
@@ -235,7 +235,7 @@ def decode_chunks(
     ids: Sequence[str],                  # which images
     views: Sequence[View],               # with sizes
     chunk: int = BATCH,                  # images at a time
-) -> Iterator[Decoded]:  # in the order of `ids`, `images` an array a view; at most two chunks are in memory
+) -> Iterator[DecodedImages]:  # in the order of `ids`, `images` an array a view; at most two chunks are in memory
     "Decode images a chunk at a time, one chunk ahead."
     parts = [ids[i : i + chunk] for i in range(0, len(ids), chunk)]
     with ThreadPoolExecutor(1) as pool:

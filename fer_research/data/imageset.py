@@ -14,7 +14,7 @@ import pandas as pd
 from PIL import Image
 
 from ..core import InputError
-from .archive import Decoded, Problem, decode_all
+from .archive import DecodedImages, Problem, decode_all
 
 # %% ../../nbs/data/imageset.ipynb #6690db05
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ImageSet:
         mode: str = "RGB",         # "RGB" or "L"
         size: int | None = None,   # side of the square to resize to
         workers: int | None = None,  # threads; all cores by default
-    ) -> tuple[pd.DataFrame, Decoded]:  # items that could be read with width, height and digest; all that came out
+    ) -> tuple[pd.DataFrame, DecodedImages]:  # items that could be read with width, height, digest; all that came out
         "Decode everything once; `InputError` where nothing can be read."
         decoded = decode_all(self.read, self.items["id"].tolist(), mode, size, workers)
         if not len(decoded.table):

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import sparse
 
 from ..core import InputError
-from .prepared import Prepared
+from .prepared import PreparedData
 from .vectors import Vectors
 
 # %% ../../nbs/data/parts.ipynb #b82752f2
@@ -22,7 +22,7 @@ class Part(NamedTuple):
     X: np.ndarray | sparse.csr_array  # (n, d) features
     y: np.ndarray  # (n,) classes 0 .. k - 1
 
-    def joined(self, other: "Part") -> "Part":
+    def join(self, other: "Part") -> "Part":
         "Both parts as one."
         X = sparse.vstack([self.X, other.X], "csr") if sparse.issparse(self.X) else np.concatenate([self.X, other.X])
         return Part(X, np.concatenate([self.y, other.y]))
@@ -48,7 +48,7 @@ def read_parts(
 
 
 def read_pictures(
-    prepared: Prepared,   # of all items, in any order
+    prepared: PreparedData,   # of all items, in any order
     items: pd.DataFrame,  # id, label and part of each item to take
 ) -> dict[str, Part]:  # "training", "validation" and "test"
     "The same of pictures: X is (n, size, size[, 3]) uint8."

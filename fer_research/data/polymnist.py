@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import InputError, progress
-from .archive import BATCH, Archive, Decoded, Problem, open_image, take_picture
+from .archive import BATCH, Archive, DecodedImages, Problem, open_image, take_picture
 from .imageset import ImageSet, image_set
 
 # %% ../../nbs/data/polymnist.ipynb #6fd44841
@@ -141,7 +141,7 @@ class PolyMNIST(ImageSet):
         mode: str = "RGB",         # "RGB" or "L"
         size: int | None = None,   # side of the square to resize to; 28 in RGB, that of all pictures, is the quick way
         workers: int | None = None,  # threads; all cores by default
-    ) -> tuple[pd.DataFrame, Decoded]:  # items that could be read with width, height and digest; all that came out
+    ) -> tuple[pd.DataFrame, DecodedImages]:  # items that could be read with width, height, digest; all that came out
         "Decode everything once; `InputError` where nothing can be read."
         if mode != "RGB" or size not in (None, SIDE) or not self.members: return super().decode(mode, size, workers)
         images, found = self._filled(workers)
@@ -151,7 +151,7 @@ class PolyMNIST(ImageSet):
                              columns=["width", "height", "digest"])
         items = pd.concat([self.items[good].reset_index(drop=True), table], axis=1)
         problems = [one for one in found if isinstance(one, Problem)]
-        return items, Decoded(images if good.all() else images[good], items[["id", *table]], problems)
+        return items, DecodedImages(images if good.all() else images[good], items[["id", *table]], problems)
 
     def _filled(self, workers: int | None) -> tuple[np.ndarray, list]:
         "All pictures, and of each what `_fill` gives."

@@ -37,7 +37,7 @@ def is_address(
     return bool(re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)))
 
 
-def _opened(path: Path) -> cv2.VideoCapture:
+def _open_video(path: Path) -> cv2.VideoCapture:
     "A video file, read by FFmpeg and by nothing else, which prints nothing."
     before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try: return cv2.VideoCapture(str(path.resolve()), cv2.CAP_FFMPEG)
@@ -57,7 +57,7 @@ def _capture(path: str | Path) -> cv2.VideoCapture:
     if not path.exists(): raise InputError(f"{path}: no such file")
     if not path.is_file():
         raise InputError(f"{path}: not a file; a pipe or a camera need not end, save a part of it first")
-    capture = _opened(path)
+    capture = _open_video(path)
     if not capture.isOpened():
         raise InputError(f"{path}: no video that can be read (none at all, one that was cut short, or one of an "
                          "unknown kind)")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OFFICIAL', 'units', 'items_of', 'require_units', 'holdout', 'Split', 'three_way', 'undersample', 'check_disjoint',
-           'k_fold', 'repeated', 'without_shared', 'official_names', 'official']
+           'k_fold', 'repeat_holdout', 'without_shared', 'official_names', 'official']
 
 # %% ../../nbs/evaluation/splits.ipynb #90fc9134
 from collections.abc import Iterator, Sequence
@@ -35,11 +35,11 @@ def units(
 # %% ../../nbs/evaluation/splits.ipynb #e2494ab1
 def items_of(
     codes: np.ndarray,  # (n,) number of each item's unit
-    drawn: np.ndarray,  # numbers of the units drawn, each once
+    numbers: np.ndarray,  # of the units drawn, each once
 ) -> np.ndarray:  # numbers of their items, unit by unit
-    "The items of some units, in the order of `drawn`."
+    "The items of some units, in the order of `numbers`."
     place = np.full(codes.max() + 1, -1)
-    place[drawn] = np.arange(len(drawn))
+    place[numbers] = np.arange(len(numbers))
     items = np.flatnonzero(place[codes] >= 0)
     return items[np.argsort(place[codes[items]], kind="stable")]
 
@@ -69,11 +69,11 @@ def holdout(
     codes, strata = units(labels, groups)
     if stratify: require_units(strata, 2, "item" if groups is None else "group")
     options = {"test_size": fraction, "random_state": seed, "stratify": strata if stratify else None}
-    try: kept, held = train_test_split(np.arange(len(strata)), **options)
+    try: train, test = train_test_split(np.arange(len(strata)), **options)
     except ValueError as error:
         plural = "items" if groups is None else "groups"
         raise InputError(f"{len(strata)} {plural} cannot be split at {fraction}: {error}") from None
-    return items_of(codes, kept), items_of(codes, held)
+    return items_of(codes, train), items_of(codes, test)
 
 # %% ../../nbs/evaluation/splits.ipynb #49373ed0
 @dataclass(frozen=True, eq=False)
@@ -101,11 +101,11 @@ def three_way(
     if test + validation >= 1:
         raise InputError(f"test {test} and validation {validation} of the whole leave nothing to fit on")
     labels, groups = np.asarray(labels), None if groups is None else np.asarray(groups)
-    rest, held = holdout(labels, test, seed, stratify, groups)
-    if not validation: return Split(rest, rest[:0], held)
+    rest, test_items = holdout(labels, test, seed, stratify, groups)
+    if not validation: return Split(rest, rest[:0], test_items)
     share = round(validation / (1 - test), 9)
     fit, choose = holdout(labels[rest], share, seed, stratify, None if groups is None else groups[rest])
-    return Split(rest[fit], rest[choose], held)
+    return Split(rest[fit], rest[choose], test_items)
 
 # %% ../../nbs/evaluation/splits.ipynb #3d9e1038
 def undersample(
@@ -149,10 +149,10 @@ def k_fold(
         plural = "items" if groups is None else "groups"
         raise InputError(f"{folds} folds of {len(strata)} {plural}: expected 2 or more, and one for each fold")
     splitter = (StratifiedKFold if stratify else KFold)(folds, shuffle=True, random_state=seed)
-    for kept, held in splitter.split(strata, strata): yield items_of(codes, kept), items_of(codes, held)
+    for train, test in splitter.split(strata, strata): yield items_of(codes, train), items_of(codes, test)
 
 # %% ../../nbs/evaluation/splits.ipynb #00efd076
-def repeated(
+def repeat_holdout(
     labels: Sequence,        # (n,) class of each item
     repeats: int = 10,       # how many draws
     fraction: float = 0.2,   # share held out in each
@@ -207,6 +207,6 @@ def official(
     if drop_shared: sets = [without_shared(part, sets[i + 1:], groups) for i, part in enumerate(sets)]
     train, *choose, test = sets
     if not choose:
-        kept, held = holdout(labels[train], validation, seed, groups=groups[train])
-        train, choose = train[kept], [train[held]]
+        fit, rest = holdout(labels[train], validation, seed, groups=groups[train])
+        train, choose = train[fit], [train[rest]]
     return Split(train, *choose, test, np.setdiff1d(np.arange(len(labels)), np.concatenate(sets)))

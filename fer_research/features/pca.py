@@ -46,7 +46,7 @@ def _check(variance: float, components: int | None) -> None:
     if components is not None and components < 1: raise ValueError(f"components={components}: expected at least 1")
 
 
-def _standardised(X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+def _standardise(X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     "Numbers in float32 without their mean and in units of their deviation; mean; deviation; columns that vary."
     mean = X.mean(axis=0, dtype=np.float64).astype(np.float32)
     Z = X.astype(np.float32)
@@ -58,7 +58,7 @@ def _standardised(X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, in
     return Z, mean, scale, int((~constant).sum())
 
 # %% ../../nbs/features/pca.ipynb #684f0516
-def _leading(Z: np.ndarray, total: int, guesses: Iterable[int], variance: float, seed: int) -> tuple:
+def _leading_components(Z: np.ndarray, total: int, guesses: Iterable[int], variance: float, seed: int) -> tuple:
     "Right singular vectors and their shares of the variance: enough to reach one, or all."
     guesses = [k for k in guesses if k < min(Z.shape) / 4]
     for k in progress([*guesses, None], f"decomposing {len(Z):,} x {Z.shape[1]:,}", unit="attempt"):
@@ -91,9 +91,9 @@ class VariancePCA(_Projection):
         "Find mean, scale and components; sets `n_components_` and `explained_variance_ratio_` (all computed)."
         X = validate_data(self, X, dtype=None, ensure_min_samples=2)
         _check(self.variance, self.components)
-        Z, self.mean_, self.scale_, varying = _standardised(X)
+        Z, self.mean_, self.scale_, varying = _standardise(X)
         guesses = [] if self.components else self.first_guess * 2 ** np.arange(20)
-        directions, self.explained_variance_ratio_ = _leading(Z, max(varying, 1), guesses, self.variance,
+        directions, self.explained_variance_ratio_ = _leading_components(Z, max(varying, 1), guesses, self.variance,
                                                               self.random_state)
         enough = int(np.searchsorted(self.explained_variance_ratio_.cumsum(), self.variance - 1e-6)) + 1
         self.n_components_ = min(self.components or enough, len(directions), max(len(Z) - 1, 1))

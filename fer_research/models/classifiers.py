@@ -22,22 +22,22 @@ from threadpoolctl import threadpool_limits
 
 from ..core import InputError, progress
 from ..data.parts import Part
-from .scores import Fitted, part_proba, scores
+from .scores import FitResult, part_proba, scores
 
 # %% ../../nbs/models/classifiers.ipynb #67bcf2bf
 @threadpool_limits.wrap(limits=1)
-def _fit_as_it_is(make, train: Part, validation: Part, **about: float) -> Fitted:
+def _fit_as_it_is(make, train: Part, validation: Part, **about: float) -> FitResult:
     "Fit what has nothing to choose: for the validation part first, then on both."
     proba = part_proba(make().fit(*train), validation)
     chosen = scores(proba, validation)
-    return Fitted(make().fit(*train.joined(validation)), chosen, pd.DataFrame([about | chosen]), proba)
+    return FitResult(make().fit(*train.join(validation)), chosen, pd.DataFrame([about | chosen]), proba)
 
 # %% ../../nbs/models/classifiers.ipynb #946be7d0
 def fit_majority(
     train: Part,       # to learn from
     validation: Part,  # held out first; may be empty
     seed: int,         # not used: nothing is random
-) -> Fitted:
+) -> FitResult:
     "The class shares as probabilities for everything."
     return _fit_as_it_is(lambda: DummyClassifier(strategy="prior"), train, validation)
 
@@ -47,7 +47,7 @@ def fit_neighbours(
     validation: Part,      # held out first; may be empty
     seed: int,             # not used: nothing is random
     neighbours: int = 15,  # how many vote
-) -> Fitted:
+) -> FitResult:
     "The vote of the nearest training items, by Euclidean distance."
     if neighbours > len(train.y):
         raise InputError(f"neighbours={neighbours}: there are only {len(train.y)} training items")
@@ -59,7 +59,7 @@ def fit_lda(
     train: Part,       # to learn from
     validation: Part,  # held out first; may be empty
     seed: int,         # not used: nothing is random
-) -> Fitted:
+) -> FitResult:
     "Linear discriminant with a shrunken covariance matrix."
     return _fit_as_it_is(lambda: LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"), train, validation)
 
@@ -70,7 +70,7 @@ def fit_logistic(
     validation: Part,            # to choose on; may be empty if there is one value of C
     seed: int,                   # not used: the solver is deterministic
     Cs: Sequence[float] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0),  # values of C, inverse strengths of the L2 penalty
-) -> Fitted:
+) -> FitResult:
     "On standardised features unless they are sparse; C by validation accuracy, the smaller at a tie."
     _require_validation(validation, Cs=Cs)
     scaler = [] if sparse.issparse(train.X) else [StandardScaler()]
@@ -78,7 +78,7 @@ def fit_logistic(
     probas = {C: part_proba(make(C).fit(*train), validation) for C in sorted(Cs)}
     tried = [{"C": C, **scores(proba, validation)} for C, proba in probas.items()]
     best = max(tried, key=lambda row: row.get("val_accuracy", 0))
-    return Fitted(make(best["C"]).fit(*train.joined(validation)), best, pd.DataFrame(tried), probas[best["C"]])
+    return FitResult(make(best["C"]).fit(*train.join(validation)), best, pd.DataFrame(tried), probas[best["C"]])
 
 
 def _require_validation(validation: Part, **choices: Sequence[float]) -> None:
@@ -88,7 +88,7 @@ def _require_validation(validation: Part, **choices: Sequence[float]) -> None:
             raise InputError(f"{name}={list(values)}: choosing among them needs a validation part")
 
 # %% ../../nbs/models/classifiers.ipynb #bd5d1422
-def _trained(train: Part, hidden: int, alpha: float, epochs: int, seed: int):
+def _train_epochs(train: Part, hidden: int, alpha: float, epochs: int, seed: int):
     "The network after each epoch, always the same object."
     scaler = StandardScaler().fit(train.X)
     network = MLPClassifier(hidden, alpha=alpha, batch_size=min(128, len(train.y)), random_state=seed)
@@ -106,21 +106,21 @@ def fit_mlp(
     alphas: Sequence[float] = (1.0, 3.0, 10.0),  # strengths of the L2 penalty (`alpha` of MLPClassifier)
     epochs: int = 60,   # at most
     patience: int = 8,  # epochs without a lower validation loss before a penalty is given up
-) -> Fitted:
+) -> FitResult:
     "Multilayer perceptron with one hidden layer; penalty and epochs by the lowest validation loss."
     _require_validation(validation, alphas=alphas)
     probas, tried = {}, []
     for alpha in progress(sorted(alphas) if len(validation.y) else [], "dense network", unit="penalty"):
         losses: list[float] = []
-        for epoch, model in enumerate(_trained(train, hidden, alpha, epochs, seed), 1):
+        for epoch, model in enumerate(_train_epochs(train, hidden, alpha, epochs, seed), 1):
             proba = part_proba(model, validation)
             tried.append({"alpha": alpha, "epoch": epoch, **scores(proba, validation)})
             losses.append(tried[-1]["val_loss"])
             if min(losses) == losses[-1]: probas[alpha] = proba
             if epoch - np.argmin(losses) > patience: break
     best = min(tried, key=lambda row: row["val_loss"]) if tried else {"alpha": alphas[0], "epoch": epochs}
-    *_, model = _trained(train.joined(validation), hidden, best["alpha"], best["epoch"], seed)
-    return Fitted(model, best if tried else {}, pd.DataFrame(tried or [best]), probas.get(best["alpha"]))
+    *_, model = _train_epochs(train.join(validation), hidden, best["alpha"], best["epoch"], seed)
+    return FitResult(model, best if tried else {}, pd.DataFrame(tried or [best]), probas.get(best["alpha"]))
 
 # %% ../../nbs/models/classifiers.ipynb #eea59fda
 SIMPLE = {"majority": fit_majority, "neighbours": fit_neighbours, "logistic": fit_logistic, "lda": fit_lda,

@@ -23,7 +23,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from ..core import InputError, progress
 from ..evaluation.calibration import fit_temperature
 from ..data.parts import Part
-from .scores import Fitted, scores
+from .scores import FitResult, scores
 from .readout import Moments, Path, Readout, elastic_net, moments, ridge, ridge_path
 from .scoring import ScoreClassifier
 
@@ -198,10 +198,10 @@ def noise_like(
 ALPHAS = tuple(10.0 ** np.arange(-3, 5.5, 0.5))  # strengths of the ridge penalty to choose from
 
 
-def _standardised(X: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _standardise(X: np.ndarray, X_validation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Items, and others on the same scale."
     scaler = StandardScaler().fit(X)
-    return scaler.transform(X), scaler.transform(held)
+    return scaler.transform(X), scaler.transform(X_validation)
 
 # %% ../../nbs/models/elm.ipynb #18fd5285
 def fit_elm(
@@ -213,22 +213,22 @@ def fit_elm(
     activation: str = "sigmoid",  # a key of `ACTIVATIONS`
     weights: str = "gaussian",    # a key of `WEIGHTS`
     alphas: Sequence[float] = ALPHAS,  # strengths of the ridge penalty to choose from
-) -> Fitted:  # its history: scale, alpha, loo_accuracy, val_accuracy, val_loss
+) -> FitResult:  # its history: scale, alpha, loo_accuracy, val_accuracy, val_loss
     "A ridge readout; the scale by validation accuracy, the smaller at a tie, the penalty by leave-one-out error."
     if not len(validation.y):
         raise InputError("an extreme learning machine without a validation part: its scale is chosen on it")
     make = lambda scale, alpha=1.0: ELMClassifier(hidden, activation, weights, scale, alpha=alpha, random_state=seed)
     sparse = issparse(train.X)
-    X, held = (train.X, validation.X) if sparse else _standardised(train.X, validation.X)
+    X, X_validation = (train.X, validation.X) if sparse else _standardise(train.X, validation.X)
     tried, models = [], {}
     for scale in progress(sorted(scales), "hidden layer", unit="scale"):
         models[scale] = make(scale)
         path = models[scale].fit_path(X, train.y, alphas)
-        proba = models[scale].calibrate(held, validation.y).predict_proba(held)
+        proba = models[scale].calibrate(X_validation, validation.y).predict_proba(X_validation)
         tried.append({"scale": scale, "alpha": models[scale].alpha_, "loo_accuracy": path.accuracies[path.best],
                       **scores(proba, validation)})
     best = max(tried, key=lambda row: row["val_accuracy"])
     elm = make(best["scale"], best["alpha"])
-    model = (elm if sparse else make_pipeline(StandardScaler(), elm)).fit(*train.joined(validation))
+    model = (elm if sparse else make_pipeline(StandardScaler(), elm)).fit(*train.join(validation))
     elm.temperature_ = models[best["scale"]].temperature_
-    return Fitted(model, best, pd.DataFrame(tried), models[best["scale"]].predict_proba(held))
+    return FitResult(model, best, pd.DataFrame(tried), models[best["scale"]].predict_proba(X_validation))

@@ -300,7 +300,7 @@ def train(
     network: Trainable,
     X: np.ndarray,  # (n, inputs) float32
     y: np.ndarray,  # (n,) classes
-    held: tuple[np.ndarray, np.ndarray] | None,  # the same of the validation part
+    validation: tuple[np.ndarray, np.ndarray] | None,  # the same of the validation part
     rng: np.random.Generator,  # of the order
     epochs: int,    # at most
     batch_size: int,  # items in a step
@@ -317,9 +317,9 @@ def train(
         losses = [network.learn(X[order[rows]], y[order[rows]], now) * (rows.stop - rows.start)
                   for rows in gen_batches(len(y), batch_size)]
         history.append({"epoch": epoch + 1, "learning_rate": now, "train_loss": sum(losses) / len(y),
-                        **(_evaluate(network, *held) if held else {})})
+                        **(_evaluate(network, *validation) if validation else {})})
         if report: report(history[-1])
-        if patience is None or held is None: continue
+        if patience is None or validation is None: continue
         best = min(range(len(history)), key=lambda number: history[number]["val_loss"])
         if best == epoch: kept = [array.copy() for array in network.parameters]
         elif epoch - best >= patience: break
@@ -354,7 +354,7 @@ class BaseMLP(ScoreClassifier):
         self.epochs, self.schedule, self.min_learning_rate = epochs, schedule, min_learning_rate
         self.l2, self.dropout, self.patience, self.random_state = l2, dropout, patience, random_state
 
-    def _validate(self, X: np.ndarray, y: np.ndarray, held: tuple | None) -> tuple:
+    def _validate(self, X: np.ndarray, y: np.ndarray, validation: tuple | None) -> tuple:
         "Items, numbers of their classes, and the same of the validation part where there is one."
         _require(self, optimiser=OPTIMISERS, schedule=SCHEDULES)
         X, y = validate_data(self, X, y, dtype=np.float32)
@@ -362,7 +362,7 @@ class BaseMLP(ScoreClassifier):
         self.classes_, y = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2: raise ValueError("the labels have 1 class; expected 2 or more")
         check = lambda X, y: (validate_data(self, X, dtype=np.float32, reset=False), np.searchsorted(self.classes_, y))
-        return X, y, held and check(*held)
+        return X, y, validation and check(*validation)
 
 # %% ../../nbs/models/mlp_numpy.ipynb #0f132e69
 class NumpyMLP(BaseMLP):
@@ -375,12 +375,12 @@ class NumpyMLP(BaseMLP):
         report: Callable[[dict], None] | None = None,  # is given each row of `history_` while it trains
     ) -> "NumpyMLP":
         "Train; `history_` has a row an epoch. `InputError` for an unknown option, `ValueError` for unusable data."
-        X, y, held = self._validate(X, y, validation)
+        X, y, validation = self._validate(X, y, validation)
         rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
         network = self._network(he_normal([X.shape[1], *self.hidden, len(self.classes_)], rng), rng)
         batch_size = len(y) if self.optimiser == "gd" else self.batch_size
-        self.history_ = train(network, X, y, held, rng, self.epochs, batch_size, self.learning_rate, self.schedule,
-                              self.min_learning_rate, self.patience, report)
+        self.history_ = train(network, X, y, validation, rng, self.epochs, batch_size, self.learning_rate,
+                              self.schedule, self.min_learning_rate, self.patience, report)
         self.parameters_, self.n_iter_ = [np.array(array) for array in network.parameters], len(self.history_)
         return self
 

@@ -61,13 +61,13 @@ def one_at_a_time(
     options: Mapping,  # that stay
     varied: Mapping[str, Sequence[Mapping]],  # table -> options of each row
     train: Part,
-    held: Part,        # on which rows are compared
+    validation: Part,  # on which rows are compared
     seed: int,
 ) -> pd.DataFrame:  # a row a fit: table, options (as JSON), epoch, val_loss (nats) and val_accuracy at the lowest loss
     "Train once for each row of each table."
     def row(task: tuple[str, Mapping]) -> dict:
         table, settings = task
-        history = perceptron(engine, {**options, **settings}, seed).fit(*train, validation=held).history_
+        history = perceptron(engine, {**options, **settings}, seed).fit(*train, validation=validation).history_
         return {"table": table, "options": json.dumps(settings),
                 **history.loc[history["val_loss"].idxmin(), ["epoch", "val_loss", "val_accuracy"]].to_dict()}
     rows = parallel_map(row, [(table, settings) for table, all in varied.items() for settings in all], desc="varying",
@@ -95,11 +95,11 @@ SPACES["joint"] = SPACES["architecture"] | {
 
 
 def as_options(
-    found: Mapping[str, Any],  # parameters of a trial
+    params: Mapping[str, Any],  # of a trial
 ) -> dict[str, Any]:  # of `NumpyMLP`
     "Depth and width as `hidden`."
-    rest = {name: value for name, value in found.items() if name not in ("depth", "width")}
-    return {"hidden": [found["width"]] * found["depth"], **rest}
+    rest = {name: value for name, value in params.items() if name not in ("depth", "width")}
+    return {"hidden": [params["width"]] * params["depth"], **rest}
 
 # %% ../../nbs/models/mlp_search.ipynb #a2e38855
 def validation_loss(
@@ -107,7 +107,7 @@ def validation_loss(
     engine: str,       # one of `ENGINES`
     options: Mapping,  # that stay
     train: Part,
-    held: Part,        # on which trials are compared
+    validation: Part,  # on which trials are compared
     seed: int,
 ) -> float:  # lowest validation loss of all epochs, nats
     "Train as a trial says; reports each epoch, and ends where the pruner says so."
@@ -115,5 +115,5 @@ def validation_loss(
         trial.report(row["val_loss"], row["epoch"])
         if trial.should_prune(): raise optuna.TrialPruned
     model = perceptron(engine, {**options, **as_options(trial.params)}, seed)
-    with threadpool_limits(1): model.fit(*train, validation=held, report=report)
+    with threadpool_limits(1): model.fit(*train, validation=validation, report=report)
     return float(model.history_["val_loss"].min())

@@ -18,7 +18,7 @@ from torch import nn
 
 from ..core import InputError
 from ..data.parts import Part
-from .scores import Fitted, scores
+from .scores import FitResult, scores
 from .mlp_numpy import NumpyMLP
 from ..training_torch import BestEpoch, Evaluation, fit
 
@@ -58,30 +58,30 @@ def as_classifier(
 # %% ../../nbs/models/mlp_torch.ipynb #07872437
 def fit_perceptron(
     train: Part,            # to learn from
-    held: Part,             # the epoch is chosen on it
+    validation: Part,       # the epoch is chosen on it
     seed: int,              # of the first weights and the order of the items
     hidden: Sequence[int] = (128, 64, 32),  # units of each hidden layer
     activation: str = "sigmoid",  # a key of `ACTIVATIONS`
     epochs: int = 30,
     batch_size: int = 64,   # items
     learning_rate: float = 1e-3,  # of Adam
-) -> Fitted:  # its history: epoch, train_loss (nats), val_accuracy, val_loss
+) -> FitResult:  # its history: epoch, train_loss (nats), val_accuracy, val_loss
     "Train by Adam on the cross-entropy and keep the epoch with the highest held-out accuracy, the first at a tie."
     torch.manual_seed(seed)
     network = perceptron([train.X.shape[1], *hidden, int(train.y.max()) + 1], activation)
     X, y = torch.tensor(train.X, dtype=torch.float32), torch.tensor(train.y)
-    predict = lambda: as_classifier(network, activation).predict_proba(held.X)
+    predict = lambda: as_classifier(network, activation).predict_proba(validation.X)
 
     def loss(rows: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         value = nn.functional.cross_entropy(network(X[rows]), y[rows])
         return value, {"train_loss": value}
 
     optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate, eps=1e-7)  # Keras' epsilon
-    callbacks = [Evaluation(lambda: scores(predict(), held)), BestEpoch(network, "val_accuracy")]
+    callbacks = [Evaluation(lambda: scores(predict(), validation)), BestEpoch(network, "val_accuracy")]
     history = fit(network, optimiser, loss, len(y), epochs, batch_size, callbacks)
     best = max(history, key=lambda row: row["val_accuracy"])
     chosen = {name: value for name, value in best.items() if name != "train_loss"}
-    return Fitted(as_classifier(network, activation), chosen, pd.DataFrame(history), predict())
+    return FitResult(as_classifier(network, activation), chosen, pd.DataFrame(history), predict())
 
 # %% ../../nbs/models/mlp_torch.ipynb #79e24fc1
 OPTIMISERS = {"gd": torch.optim.SGD, "sgd": partial(torch.optim.SGD, momentum=0.9),

@@ -35,7 +35,7 @@ class Moments:
         some = values > len(values) * np.finfo(float).eps * values[-1]
         return values[some], vectors[:, some]
 
-    def joined(self, other: "Moments") -> "Moments":
+    def join(self, other: "Moments") -> "Moments":
         "Sums over the items of both (Chan, Golub and LeVeque 1983, equation 2.1)."
         n, weight = self.n + other.n, self.n * other.n / (self.n + other.n)
         x, y = other.mean_x - self.mean_x, other.mean_y - self.mean_y

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from ..core import InputError, made_by, repo_root, resumable_path, write_csv, write_metrics
+from ..core import InputError, repo_root, require_path, resumable_path, write_csv, write_metrics
 
 # %% ../../nbs/pipeline/artifacts.ipynb #3ae68629
 SCRATCH = "scratch"  # where a notebook writes that nobody told otherwise
@@ -69,7 +69,7 @@ class Inputs(Folders):
         "What another stage of the study wrote; a `FileNotFoundError` that says how to make it."
         paths = [base / kind / self.study / place / path for base in self.bases]
         stage = stage_name(self.study, *place.split("/"))
-        return next((p for p in paths if p.exists()), None) or made_by(paths[-1], f"dvc repro {stage}")
+        return next((p for p in paths if p.exists()), None) or require_path(paths[-1], f"dvc repro {stage}")
 
 # %% ../../nbs/pipeline/artifacts.ipynb #c655e0d0
 class Stage(Inputs):
@@ -144,7 +144,7 @@ def find_variant(
     "The files of a fitted variant; an error that names those there are, or says how to make what git does not keep."
     found = find_variants(study, root or repo_root())
     if variant in found:
-        made_by(found[variant].predictions, f"make repro STUDY={study}")
+        require_path(found[variant].predictions, f"make repro STUDY={study}")
         return found[variant]
     there = f"fitted so far: {', '.join(found)}" if found else "nothing of this study is fitted yet"
     raise InputError(f"{study} {variant}: no such variant; {there}; "

@@ -11,29 +11,29 @@ from collections.abc import Sequence
 import pandas as pd
 
 from ..data.parts import Part, read_pictures
-from ..data.prepared import Prepared
+from ..data.prepared import PreparedData
 from ..features.pixels import Pixels
 from ..models.classifiers import fit_logistic, fit_majority, fit_neighbours
-from ..models.scores import Fitted
+from ..models.scores import FitResult
 from ..models.storage import save_model
 from .artifacts import Stage
 from .variant import headline_of, part_predictions, write_variant
 
 # %% ../../nbs/pipeline/baselines.ipynb #6b6e3637
 def _write(stage: Stage, variant: str, classes: list[str], items: pd.DataFrame, parts: dict[str, Part],
-           fitted: Fitted) -> tuple[dict[str, float], str]:
+           fitted: FitResult) -> tuple[dict[str, float], str]:
     "Store a fitted baseline; its metrics and what to say of it."
     n_train = len(parts["training"].y) + len(parts["validation"].y)
     test = part_predictions(items, "test", fitted.estimator.predict_proba(parts["test"].X))
     validation = part_predictions(items, "validation", fitted.val_proba)
-    metrics = write_variant(stage, variant, classes, test, validation, fitted.history, n_train=n_train, **fitted.chosen)
+    metrics = write_variant(stage, variant, classes, test, validation, fitted.history, n_train=n_train, **fitted.best)
     save_model(stage.model(variant), classes, stage.model(variant), fitted.estimator)
     return metrics, headline_of(variant, classes, test, metrics)
 
 # %% ../../nbs/pipeline/baselines.ipynb #7aff35c6
 def write_baselines(
     stage: Stage,         # variants are called majority_KEY, neighbours_KEY and logistic_KEY, with its key
-    prepared: Prepared,   # grey pictures, (n, side, side) uint8
+    prepared: PreparedData,   # grey pictures, (n, side, side) uint8
     items: pd.DataFrame,  # id, label and part of each item
     seed: int,
     neighbours: int,      # how many vote

@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from .entries import Count, Entry, Made, Protocol, SplitKey, Strict, Study, Values, VariantName
+from .entries import (Count, Entry, Protocol, SplitKey, Strict, Study, Values, VariantName,
+                                           VariantSpec)
 
 # %% ../../nbs/pipeline/options.ipynb #bfa44d56
 class NoOptions(Strict):
@@ -53,9 +54,9 @@ class Baselines(Entry):
     neighbours: Count
     Cs: Values                 # values of C to choose from
 
-    def variants(self, key: str) -> list[Made]:
+    def variants(self, key: str) -> list[VariantSpec]:
         "One for each."
-        return [Made(f"{name}_{key}", name, self.protocol) for name in ("majority", "neighbours", "logistic")]
+        return [VariantSpec(f"{name}_{key}", name, self.protocol) for name in ("majority", "neighbours", "logistic")]
 
 
 class Networks(Entry):
@@ -63,9 +64,9 @@ class Networks(Entry):
     split: SplitKey
     ensemble_size: Count
 
-    def variants(self, key: str) -> list[Made]:
+    def variants(self, key: str) -> list[VariantSpec]:
         "The first, and all."
-        return [Made(name, name, "sound") for name in (key, f"{key}_ensemble")]
+        return [VariantSpec(name, name, "sound") for name in (key, f"{key}_ensemble")]
 
 # %% ../../nbs/pipeline/options.ipynb #1ab4c7e0
 class ModelReport(Entry):

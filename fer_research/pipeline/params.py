@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from ..core import InputError, atomic, repo_root
-from .entries import Count, Entry, Placed, Strict, Study
+from .entries import Count, Entry, Strict, Study, StudyEntry
 
 # %% ../../nbs/pipeline/params.ipynb #46de088e
 class Explore(Entry):
@@ -84,7 +84,7 @@ def _whole_schema(studies: tuple[str, ...]) -> type[BaseModel]:
                         comparison=(Comparison, ...))
 
 # %% ../../nbs/pipeline/params.ipynb #d3c5dc4a
-def _checked(schema: type[BaseModel], content: Mapping, where: str) -> BaseModel:
+def _check(schema: type[BaseModel], content: Mapping, where: str) -> BaseModel:
     "Content that a schema allows; `InputError` with a line for each thing that is wrong."
     try: return schema.model_validate(content)
     except ValidationError as error:
@@ -97,8 +97,8 @@ def check_params(
 ) -> BaseModel:  # checked: `compute`, `datasets`, `comparison` and a field for each study
     "Check parameters against the schema; `InputError` with a line for each thing that is wrong."
     content = _plain(params)
-    studies = _checked(create_model("Listed", comparison=(Comparison, ...)), content, where).comparison.studies
-    checked = _checked(_whole_schema(tuple(studies)), content, where)
+    studies = _check(create_model("Listed", comparison=(Comparison, ...)), content, where).comparison.studies
+    checked = _check(_whole_schema(tuple(studies)), content, where)
     for study in studies:
         dataset = getattr(checked, study).common.dataset
         if dataset in checked.datasets.explore: continue
@@ -215,7 +215,7 @@ def find_entry(
     study: str,      # its name, for messages
     step: str,       # a section of entries
     key: str | None,  # of an entry
-) -> Placed:
+) -> StudyEntry:
     "An entry of a study that is no smoke test; `InputError` that names those there are."
     there = {placed.key: placed for placed in section.entries() if placed.section == step and not placed.group}
     if key in there: return there[key]

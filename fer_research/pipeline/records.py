@@ -36,7 +36,7 @@ def _gpu() -> str:
     return subprocess.run(query, capture_output=True, text=True).stdout.strip() or "none"
 
 
-def _installed(name: str) -> bool:
+def _is_installed(name: str) -> bool:
     "Whether a package is there."
     try: return bool(version(name))
     except ModuleNotFoundError: return False
@@ -47,7 +47,7 @@ def machine() -> dict[str, object]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {"cores": cores, "memory_gib": round(psutil.virtual_memory().total / 2**30), "gpu": _gpu(),
             "system": platform.system(), "processor": platform.machine(), "python": platform.python_version(),
-            "versions": {name: version(name) for name in PACKAGES if _installed(name)}}
+            "versions": {name: version(name) for name in PACKAGES if _is_installed(name)}}
 
 # %% ../../nbs/pipeline/records.ipynb #2eab6165
 def _dvc(root: Path, *arguments: str) -> str:
@@ -68,7 +68,7 @@ def stages_of(
     return stages
 
 
-def _finished(study: str, root: Path, partial: bool) -> list[str]:
+def _finished_stages(study: str, root: Path, partial: bool) -> list[str]:
     "The study's stages that DVC would not run again."
     stages = stages_of(study, root)
     unfinished = json.loads(_dvc(root, "status", "--json", *stages))
@@ -116,7 +116,7 @@ def record(
     if check_params(params).compute.engine != "local":
         raise InputError("params.yaml: compute: it tells whose machines they are; write {engine: local} before you "
                          "record, which re-runs nothing")
-    paths = _kept_paths(_finished(study, root, partial), root)
+    paths = _kept_paths(_finished_stages(study, root, partial), root)
     target = root / "records" / name / study
     fresh = target.with_name(f".{study}.new")
     shutil.rmtree(fresh, ignore_errors=True)

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['FLUSH', 'UNITS', 'PROTOTYPES', 'STYLES', 'MONK', 'HAIR', 'IRIS', 'FER6', 'FER2013', 'Action', 'express', 'Look',
-           'Scene', 'Face', 'skin_tone', 'random_look', 'random_scene', 'Patch', 'arc', 'oval', 'closed', 'shade',
-           'mirrored', 'outline', 'head', 'hair_behind', 'hair_front', 'brows', 'opening', 'eyes', 'nose', 'Lips',
-           'lips', 'tongue', 'mouth', 'fold', 'wrinkles', 'cheeks', 'glasses', 'hand', 'strands', 'patches',
-           'projection', 'paint', 'lighting', 'background', 'draw', 'random_face', 'quotas', 'plan', 'jpeg',
-           'fer6_picture', 'fer2013_picture', 'drawn', 'fer6', 'fer2013', 'write_zip', 'write_fer6', 'write_fer2013']
+           'Scene', 'Face', 'skin_tone', 'random_look', 'random_scene', 'Patch', 'arc', 'oval', 'close_curve', 'shade',
+           'mirror', 'outline', 'head', 'hair_behind', 'hair_front', 'brows', 'opening', 'eyes', 'nose', 'Lips', 'lips',
+           'tongue', 'mouth', 'fold', 'wrinkles', 'cheeks', 'glasses', 'hand', 'strands', 'patches', 'projection',
+           'paint', 'lighting', 'background', 'draw', 'random_face', 'quotas', 'plan', 'jpeg', 'fer6_picture',
+           'fer2013_picture', 'draw_items', 'fer6', 'fer2013', 'write_zip', 'write_fer6', 'write_fer2013']
 
 # %% ../../nbs/sample/faces.ipynb #9ce6994c
 import zipfile
@@ -201,7 +201,7 @@ def oval(
     return np.column_stack([centre[0] + x*np.cos(turn) - y*np.sin(turn), centre[1] + x*np.sin(turn) + y*np.cos(turn)])
 
 # %% ../../nbs/sample/faces.ipynb #e1968c6d
-def closed(
+def close_curve(
     *curves: np.ndarray,  # each (n, 2), one after the other around the area
 ) -> np.ndarray:  # (sum of n, 2)
     "One polygon along several curves."
@@ -216,7 +216,7 @@ def shade(
     return tuple(np.clip(np.array(colour) * factor, 0, 1))
 
 # %% ../../nbs/sample/faces.ipynb #e86ba4fe
-def mirrored(
+def mirror(
     patches: Iterable[Patch],  # of the side with x > 0
 ) -> list[Patch]:
     "The patches and their mirror images."
@@ -244,12 +244,12 @@ def head(
     "Shoulders, neck, ears and the skin of the face, with the light and shade that its relief makes."
     edge, dark = outline(look, action), shade(look.skin, 0.72)
     neck = np.array([[-.42, .6], [.42, .6], [.5, 1.6], [-.5, 1.6]])
-    shoulders = closed(arc((-1.6, 1.9), (-.9, 1.32), (-.4, 1.25)), arc((.4, 1.25), (.9, 1.32), (1.6, 1.9)))
-    ears = mirrored([Patch(oval((look.width, 0.05), (.09, .2), .15), shade(look.skin, 0.9)),
+    shoulders = close_curve(arc((-1.6, 1.9), (-.9, 1.32), (-.4, 1.25)), arc((.4, 1.25), (.9, 1.32), (1.6, 1.9)))
+    ears = mirror([Patch(oval((look.width, 0.05), (.09, .2), .15), shade(look.skin, 0.9)),
                      Patch(oval((look.width + .01, 0.05), (.045, .12), .15), dark)])
     return [Patch(neck, shade(look.skin, 0.8)), Patch(shoulders, look.coat), *ears,
             Patch(edge + (0, .1), dark, alpha=.7, soft=.05, within=neck), Patch(edge, look.skin),
-            *mirrored([Patch(oval((look.eye_gap, -.14), (.24, .15)), dark, alpha=.45, soft=.07, within=edge),
+            *mirror([Patch(oval((look.eye_gap, -.14), (.24, .15)), dark, alpha=.45, soft=.07, within=edge),
                        Patch(oval((look.width*.98, .55), (.16, .5)), dark, alpha=.4, soft=.1, within=edge),
                        Patch(oval((.42, .22), (.2, .13)), shade(look.skin, 1.12), alpha=.5, soft=.08, within=edge)]),
             Patch(oval((0, -.6), (.4, .2)), shade(look.skin, 1.1), alpha=.4, soft=.12, within=edge)]
@@ -262,11 +262,11 @@ def hair_behind(
     w = look.width
     if look.style == "long":
         left, right = (-w*.5, -1.15), (w*.5, -1.15)
-        mane = closed(arc((-w - .28, 1.5), (-w - .2, -.2), left), arc(left, (0, -1.32), right),
+        mane = close_curve(arc((-w - .28, 1.5), (-w - .2, -.2), left), arc(left, (0, -1.32), right),
                       arc(right, (w + .2, -.2), (w + .28, 1.5)))
         return [Patch(mane, shade(look.hair, .8))]
     if look.style == "curly":
-        side = mirrored(Patch(oval((x*w, y), (.33, .33)), shade(look.hair, .85))
+        side = mirror(Patch(oval((x*w, y), (.33, .33)), shade(look.hair, .85))
                         for x, y in ((1, .1), (1.07, -.3), (.92, -.7), (.51, -1.05)))
         return [*side, Patch(oval((0, -1.15), (.33, .33)), shade(look.hair, .85))]
     return []
@@ -280,7 +280,7 @@ def hair_front(
     w, line = look.width, {"short": -.78, "fringe": -.45, "long": -.82, "curly": -.72}[look.style]
     top = oval((0, -.2), (w*1.07, 1.0))[12:]  # the upper half, from left to right
     temple = -.05 if look.style in ("short", "fringe") else .1
-    cap = closed(top, arc((w*1.04, temple), (w*.93, -.35), (w*.72, line + .12)),
+    cap = close_curve(top, arc((w*1.04, temple), (w*.93, -.35), (w*.72, line + .12)),
                  arc((w*.72, line + .12), (0, line - .06), (-w*.72, line + .12)),
                  arc((-w*.72, line + .12), (-w*.93, -.35), (-w*1.04, temple)))
     gleam = arc((-w*.6, -.92), (-.1, -1.08), (w*.4, -1.0))
@@ -298,8 +298,9 @@ def brows(
     middle = np.array((x + .03, y - .07 - .07*action[1] - .13*action[2] + .09*lower))
     outer = np.array((x + .25, y + .03 + .03*action[1] - .13*action[2] + .01*lower))
     thick = np.array((0, look.brow))
-    shape = closed(arc(inner - thick*.4, middle - thick*.5, outer), arc(outer, middle + thick*.6, inner + thick*.7))
-    return mirrored([Patch(shape, shade(look.hair, .75), soft=.012, alpha=.92)])
+    above, below = arc(inner - thick*.4, middle - thick*.5, outer), arc(outer, middle + thick*.6, inner + thick*.7)
+    shape = close_curve(above, below)
+    return mirror([Patch(shape, shade(look.hair, .75), soft=.012, alpha=.92)])
 
 # %% ../../nbs/sample/faces.ipynb #58f4ffde
 def opening(
@@ -315,7 +316,7 @@ def opening(
     below = .36*wide*np.clip(relaxed, .1, 2)*(1 - .9*action[43])
     slant = .03*action[1]*action[4] - .01
     inner, outer = (x - wide, -.09 - slant), (x + wide, -.11 + slant)
-    return closed(arc(inner, (x - .04*action[1], -.1 - above), outer), arc(outer, (x, -.1 + below), inner))
+    return close_curve(arc(inner, (x - .04*action[1], -.1 - above), outer), arc(outer, (x, -.1 + below), inner))
 
 # %% ../../nbs/sample/faces.ipynb #b5286dbc
 def eyes(
@@ -333,7 +334,7 @@ def eyes(
     lids = [Patch(edge[:15], lash, width=.032), Patch(edge[15:], shade(look.skin, .5), width=.014, alpha=.7),
             Patch(edge[:15] - (0, .05 - .02*action[5]), shade(look.skin, .6), width=.016, alpha=.7),
             Patch(edge[15:] + (0, .05), shade(look.skin, .55), width=.02, alpha=min(1., bags), soft=.008)]
-    return mirrored(ball + lids)
+    return mirror(ball + lids)
 
 # %% ../../nbs/sample/faces.ipynb #201106c4
 def nose(
@@ -346,7 +347,7 @@ def nose(
             Patch(arc((wide*.85, tip - .08), (wide*1.12, tip + .01), (wide*.75, tip + .06)), dark, width=.03, alpha=.85,
                   soft=.006),
             Patch(oval((wide*.45, tip + .055), (wide*.27, .025), -.2), shade(look.skin, .28), alpha=.9, soft=.006)]
-    return [Patch(oval((0, tip - .02), (wide*.5, .07)), shade(look.skin, 1.18), alpha=.5, soft=.03), *mirrored(side),
+    return [Patch(oval((0, tip - .02), (wide*.5, .07)), shade(look.skin, 1.18), alpha=.5, soft=.03), *mirror(side),
             Patch(arc((-wide*.5, tip + .07), (0, tip + .1), (wide*.5, tip + .07)), dark, width=.03, alpha=.6,
                   soft=.012)]
 
@@ -400,10 +401,10 @@ def mouth(
     "Lips, and what is seen between them."
     edges = lips(look, action)
     red = tuple(.62*np.array(look.skin) + .38*np.array((.72, .22, .25)) - .06)
-    hole, line = closed(edges.top, edges.bottom[::-1]), shade(look.skin, .3)
-    teeth = closed(edges.top, (edges.top + (0, .085))[::-1])
-    return [Patch(closed(edges.upper, edges.top[::-1]), shade(red, .9)),
-            Patch(closed(edges.bottom, edges.lower[::-1]), red),
+    hole, line = close_curve(edges.top, edges.bottom[::-1]), shade(look.skin, .3)
+    teeth = close_curve(edges.top, (edges.top + (0, .085))[::-1])
+    return [Patch(close_curve(edges.upper, edges.top[::-1]), shade(red, .9)),
+            Patch(close_curve(edges.bottom, edges.lower[::-1]), red),
             Patch(edges.lower + (0, .05), shade(look.skin, .65), width=.05, alpha=.35, soft=.02),
             Patch(hole, (.22, .06, .07)),
             Patch(oval((0, edges.bottom[7, 1]), (.16, .09)), (.62, .28, .3), within=hole, soft=.01),
@@ -436,7 +437,7 @@ def wrinkles(
     side += [(arc((x + .05, .4*dy - .1), (x + .1, .9*dy - .1), (x + .15, 1.6*dy - .1)), .6*old + .7*action[6] - .1)
              for dy in (-.05, 0, .06)]
     chin = Patch(oval((0, .84), (.15, .06)), shade(look.skin, .6), alpha=.6*action[17], soft=.025)
-    return [*fold(level, look), *mirrored(fold(side, look)), chin]
+    return [*fold(level, look), *mirror(fold(side, look)), chin]
 
 # %% ../../nbs/sample/faces.ipynb #a8010b0d
 def cheeks(
@@ -447,7 +448,7 @@ def cheeks(
     edge, up = outline(look, action), .6*action[6] + .4*action[12]
     jaw = edge.copy(); jaw[:, 1] = np.maximum(jaw[:, 1], .46 - .4*(jaw[:, 0]/look.width)**2)
     return [Patch(jaw, shade(look.hair, .8), alpha=.6*look.beard, soft=.07, within=edge),
-            *mirrored([Patch(oval((.46, .24 - .06*up), (.17, .12)), shade(look.skin, 1.2), alpha=.6*up, soft=.05),
+            *mirror([Patch(oval((.46, .24 - .06*up), (.17, .12)), shade(look.skin, 1.2), alpha=.6*up, soft=.05),
                        Patch(arc((.3, .4), (.48, .42), (.6, .28)), shade(look.skin, .65), width=.06, alpha=.4*up,
                              soft=.03),
                        Patch(oval((.45, .25), (.2, .12)), (.86, .25, .25), alpha=.65*action[FLUSH], soft=.06)])]
@@ -459,9 +460,9 @@ def glasses(
 ) -> list[Patch]:
     "A pair of glasses."
     rim = oval((look.eye_gap, -.07), (.27, .22))
-    side = [Patch(rim, (.1, .1, .12), alpha=dark), Patch(closed(rim, rim[:1]), (.1, .08, .08), width=.04),
+    side = [Patch(rim, (.1, .1, .12), alpha=dark), Patch(close_curve(rim, rim[:1]), (.1, .08, .08), width=.04),
             Patch(np.array([[look.eye_gap + .27, -.1], [look.width + .02, -.14]]), (.1, .08, .08), width=.04)]
-    return [*mirrored(side),
+    return [*mirror(side),
             Patch(arc((-look.eye_gap + .26, -.1), (0, -.14), (look.eye_gap - .26, -.1)), (.1, .08, .08), width=.04)]
 
 
@@ -487,7 +488,7 @@ def strands(
     rng = np.random.default_rng(seed)
     top = rng.uniform(-.5, .5) + rng.normal(0, .12, n)
     bends, ends = rng.normal(0, .05, n) + rng.normal(0, .1), rng.uniform(-.1, .4, n)
-    return [Patch(closed(arc((x - .08, -.98), (x + bend - .05, -.45), (x + 2.5*bend, end)),
+    return [Patch(close_curve(arc((x - .08, -.98), (x + bend - .05, -.45), (x + 2.5*bend, end)),
                          arc((x + 2.5*bend, end), (x + bend + .05, -.45), (x + .08, -.98))), shade(look.hair, .9))
             for x, bend, end in zip(top, bends, ends, strict=True)]
 
@@ -696,7 +697,7 @@ def fer2013_picture(
     return jpeg(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), 88)
 
 # %% ../../nbs/sample/faces.ipynb #5766c4b2
-def drawn(
+def draw_items(
     table: pd.DataFrame,  # from `plan`
     seeds: Sequence[int],  # of the whole set
     picture: Callable[[str, np.random.Generator], bytes],  # draws an emotion
@@ -715,7 +716,7 @@ def fer6(
     "A sample in the form of FER-6."
     table = plan(FER6, n, seed)
     table.insert(0, "path", [f"{label}/drawn-{i:05d}.jpg" for i, label in table["label"].items()])
-    return table.drop(columns="part").assign(content=drawn(table, (seed, 6), fer6_picture))
+    return table.drop(columns="part").assign(content=draw_items(table, (seed, 6), fer6_picture))
 
 # %% ../../nbs/sample/faces.ipynb #22fc8f0d
 def fer2013(
@@ -725,7 +726,7 @@ def fer2013(
     "A sample in the form of FER2013 as folders."
     table = plan(FER2013, n, seed, train=8, test=3)
     table.insert(0, "path", [f"{row.part}/{row.label}/drawn-{row.Index:05d}.jpg" for row in table.itertuples()])
-    return table.assign(content=drawn(table, (seed, 2013), fer2013_picture))
+    return table.assign(content=draw_items(table, (seed, 2013), fer2013_picture))
 
 # %% ../../nbs/sample/faces.ipynb #a70b00d0
 def write_zip(

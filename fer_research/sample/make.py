@@ -30,7 +30,7 @@ class Sample(NamedTuple):
     about: Mapping   # title, licence and whatever else belongs into sources.yaml
 
 # %% ../../nbs/sample/make.ipynb #afee91eb
-def _listed(entries: Sequence[NamedTuple], without: str) -> list[dict]:
+def _as_dicts(entries: Sequence[NamedTuple], without: str) -> list[dict]:
     "Named tuples as dicts, without one of the fields."
     return [{name: value for name, value in entry._asdict().items() if name != without} for entry in entries]
 
@@ -43,12 +43,12 @@ SAMPLES = {"fer6":
            "kana":
            Sample(write_kana, "X_images.npy", 100,
                   {"title": "Kana drawn from handwriting and brush fonts",
-                   "licence": "Apache-2.0, of fonts with their own licences", "fonts": _listed(HANDS, "files")}),
+                   "licence": "Apache-2.0, of fonts with their own licences", "fonts": _as_dicts(HANDS, "files")}),
            "polymnist":
            Sample(write_polymnist, "polymnist.zip", 1000,
                   {"title": "Digits of MNIST over crops of five photographs, in the form of PolyMNIST",
                    "licence": "CC-BY-SA-3.0 of the digits; the photographs have their own",
-                   "photographs": _listed(PHOTOGRAPHS, "read")}),
+                   "photographs": _as_dicts(PHOTOGRAPHS, "read")}),
            "own_digits":
            Sample(write_own_digits, ".", 10,
                   {"title": "Drawn digits in the form of pictures that people take of their own",

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Classifier', 'Split', 'PixelFeatures', 'Embed', 'Vit', 'Majority', 'Neighbours', 'Logistic', 'Discriminant',
-           'Perceptron', 'Boosting', 'Search', 'Fit', 'Joined', 'Classifiers', 'Adjust', 'Ensemble', 'Analyse',
+           'Perceptron', 'Boosting', 'Search', 'Fit', 'JoinedFit', 'Classifiers', 'Adjust', 'Ensemble', 'Analyse',
            'Schema']
 
 # %% ../../../nbs/studies/fer_boosting/schema.ipynb #bf277db4
@@ -12,7 +12,8 @@ from typing import Annotated, ClassVar, Literal, Union
 
 from pydantic import Field, model_validator
 
-from ...pipeline.entries import Count, Entry, Fitted, Made, Place, Share, SplitKey, Strict, Study, VariantOf
+from ...pipeline.entries import (Count, Entry, Place, Share, SplitKey, Strict, Study, VariantEntry, VariantOf,
+                                           VariantSpec)
 from ...pipeline.options import Dense, Linear, NoOptions, Trees
 
 # %% ../../../nbs/studies/fer_boosting/schema.ipynb #1d927cbe
@@ -104,7 +105,7 @@ class Search(Strict):
     rounds: Count | None = None  # of boosting in a trial; those of the classifier without it
 
 
-class Fit(Fitted):
+class Fit(VariantEntry):
     "A classifier on a set of features."
     split: SplitKey
     features: Place            # whose `features` it reads
@@ -121,7 +122,7 @@ class Fit(Fitted):
         return self
 
 
-class Joined(Fit):
+class JoinedFit(Fit):
     "A classifier on two sets of features side by side."
     notebook: ClassVar[str] = "fit"
     second: Place
@@ -135,17 +136,17 @@ class Classifiers(Entry):
     lda: NoOptions
     mlp: Dense
 
-    def variants(self, key: str) -> list[Made]:
+    def variants(self, key: str) -> list[VariantSpec]:
         "One for each classifier."
-        return [Made(f"{key}_{name}", f"{key}_{name}", "sound") for name in ("logistic", "lda", "mlp")]
+        return [VariantSpec(f"{key}_{name}", f"{key}_{name}", "sound") for name in ("logistic", "lda", "mlp")]
 
 
-class Adjust(Fitted):
+class Adjust(VariantEntry):
     "A variant whose class probabilities are shifted to suit balanced accuracy."
     of: VariantOf
 
 
-class Ensemble(Fitted):
+class Ensemble(VariantEntry):
     "The weighted mean of two variants' probabilities."
     first: VariantOf
     second: VariantOf
@@ -167,7 +168,7 @@ class Schema(Study):
     pixels: dict[str, PixelFeatures]
     embed: dict[str, Embed]
     fit: dict[str, Fit]
-    joined: dict[str, Joined] = {}
+    joined: dict[str, JoinedFit] = {}
     classifiers: dict[str, Classifiers]
     adjust: dict[str, Adjust]
     ensemble: dict[str, Ensemble]

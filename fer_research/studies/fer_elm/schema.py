@@ -11,7 +11,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from ...pipeline.entries import Count, Entry, Made, Place, Positive, Protocol, Share, SplitKey, Strict, Study, Values
+from ...pipeline.entries import (Count, Entry, Place, Positive, Protocol, Share, SplitKey, Strict, Study,
+                                           Values, VariantSpec)
 from ...pipeline.options import Linear, Networks, Trees
 
 # %% ../../../nbs/studies/fer_elm/schema.ipynb #7b17c41c
@@ -50,9 +51,9 @@ class SourceModels(Entry):
     epochs: Count              # of the dense network
     choose_on: Literal["validation", "test"]  # the part whose best epoch is kept; "test" as published
 
-    def variants(self, key: str) -> list[Made]:
+    def variants(self, key: str) -> list[VariantSpec]:
         "One for each model."
-        return [Made(f"{name}_{key}", name, self.protocol) for name in ("majority", "mlp", *ELMS)]
+        return [VariantSpec(f"{name}_{key}", name, self.protocol) for name in ("majority", "mlp", *ELMS)]
 
 # %% ../../../nbs/studies/fer_elm/schema.ipynb #f021bf35
 class Machine(Strict):
@@ -71,9 +72,9 @@ class EncodedCodes(Entry):
     logistic: Linear
     lightgbm: Trees
 
-    def variants(self, key: str) -> list[Made]:
+    def variants(self, key: str) -> list[VariantSpec]:
         "One for each classifier."
-        return [Made(f"{key}_{name}", f"{key}_{name}", "sound") for name in ("elm", "logistic", "lightgbm")]
+        return [VariantSpec(f"{key}_{name}", f"{key}_{name}", "sound") for name in ("elm", "logistic", "lightgbm")]
 
 
 class Controls(Entry):

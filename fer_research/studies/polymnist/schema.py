@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ...pipeline.entries import Count, Entry, Made, Protocol, Share, SplitKey, Strict
+from ...pipeline.entries import Count, Entry, Protocol, Share, SplitKey, Strict, VariantSpec
 from ...pipeline.options import Networks, Recipe, ReportedStudy
 
 # %% ../../../nbs/studies/polymnist/schema.ipynb #89202650
@@ -51,9 +51,9 @@ class SourceModels(Entry):
         if self.weighted and self.weighted not in self.models: raise ValueError(f"weighted: {self.weighted!r} is none of {', '.join(self.models)}")
         return self
 
-    def variants(self, key: str) -> list[Made]:
+    def variants(self, key: str) -> list[VariantSpec]:
         "One for each model."
-        return [Made(name if key == "sound" else f"{name}_{key}", name, self.protocol) for name in self.models]
+        return [VariantSpec(name if key == "sound" else f"{name}_{key}", name, self.protocol) for name in self.models]
 
 # %% ../../../nbs/studies/polymnist/schema.ipynb #e4b727a8
 class Residual(Networks):
