@@ -35,7 +35,7 @@ def _compute_setting() -> dict[str, Any]:
     try: setting = json.loads(text)
     except ValueError: setting = None
     if setting in (LOCAL, SERIAL) or (isinstance(setting, dict) and setting.get("engine") == "dask"
-                          and {"address", "slurm"} & setting.keys()):
+                                      and {"address", "slurm"} & setting.keys()):
         return setting
     raise InputError(f"{VARIABLE}={text}: expected JSON such as {json.dumps(LOCAL)} or "
                      f"{json.dumps({'engine': 'dask', 'address': 'tcp://127.0.0.1:8786'})}")
@@ -52,7 +52,7 @@ def parallel_map(
     tasks, setting = list(tasks), _compute_setting()
     if setting == SERIAL: return [function(task) for task in progress(tasks, desc, len(tasks), unit)]
     if tasks and setting != LOCAL: return _on_cluster(function, tasks, setting, desc, unit)
-    with parallel_config(backend="loky", inner_max_num_threads=1, idle_worker_timeout=5, initializer=_end_with,
+    with parallel_config(backend="loky", inner_max_num_threads=1, idle_worker_timeout=5, initializer=_watch_parent,
                          initargs=(os.getpid(),)):
         # joblib starts no process where there is one job only
         workers = max(min(workers or cpu_count(), len(tasks)), 1)
@@ -61,7 +61,7 @@ def parallel_map(
         return list(progress(results, desc, len(tasks), unit))
 
 
-def _end_with(parent: int) -> None:
+def _watch_parent(parent: int) -> None:
     "End this process as soon as its parent has ended."
     def watch():
         while os.getppid() == parent: time.sleep(1)
@@ -117,7 +117,7 @@ def _start() -> dict[str, Any]:
 
 def _answer() -> None:
     "Read function and task, write the result or the error, pickled; what is printed meanwhile goes where errors go."
-    _end_with(os.getppid())
+    _watch_parent(os.getppid())
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     import cloudpickle
@@ -128,7 +128,7 @@ def _answer() -> None:
     with out: out.write(answer)
 
 # %% ../nbs/compute.ipynb #c0a1e009
-def _in_a_process(
+def _run_in_process(
     work: bytes,               # the function, pickled
     start: Mapping[str, Any],  # of `_start`
     task: bytes,               # pickled
@@ -160,7 +160,7 @@ def _in_a_process(
 _PATIENCE = 10  # seconds
 
 
-def _knock(address: str) -> None:
+def _check_address(address: str) -> None:
     "`InputError` where no scheduler answers; Dask would wait, in some cases for ever."
     scheme, _, place = address.partition("://")
     host, _, port = place.rpartition(":")
@@ -189,7 +189,7 @@ def _client(setting: Mapping) -> Iterator["Client"]:
         raise InputError(f"compute: engine: dask: {' and '.join(missing)} not installed: `pip install -e '.[cluster]'`")
     import dask
     from distributed import Client
-    if "address" in setting: _knock(setting["address"])
+    if "address" in setting: _check_address(setting["address"])
     # a function may bring its data along
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TB"}):
         with Client(setting.get("address") or _slurm_jobs(**setting["slurm"]), timeout=_PATIENCE,
@@ -203,7 +203,7 @@ def _on_cluster(function: Callable, tasks: list, setting: Mapping, desc: str, un
     with _client(setting) as client:
         import cloudpickle
         from distributed import as_completed
-        on_worker, found = partial(_in_a_process, cloudpickle.dumps(function), _start()), {}
+        on_worker, found = partial(_run_in_process, cloudpickle.dumps(function), _start()), {}
         futures = client.map(on_worker, [cloudpickle.dumps(task) for task in tasks], key=unit, pure=False, retries=3)
         for future in progress(as_completed(futures, client.loop), desc, len(tasks), unit):
             good, found[future.key] = pickle.loads(future.result())

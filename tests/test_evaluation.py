@@ -78,8 +78,8 @@ def test_three_way_fractions_are_of_the_whole(test, validation, sizes):
 def test_official_parts_without_shared_images(names, seed):
     rng = np.random.default_rng(seed)
     parts, labels, groups = rng.choice(names, 800), rng.integers(7, size=800), rng.integers(600, size=800)
-    whole = splits.official(parts, labels, seed, groups)
-    clean = splits.official(parts, labels, seed, groups, drop_shared=True)
+    whole = splits.official_split(parts, labels, seed, groups)
+    clean = splits.official_split(parts, labels, seed, groups, drop_shared=True)
     with pytest.raises(AssertionError, match="groups in more than one place"):
         splits.check_disjoint(whole.train, whole.validation, whole.test, groups=groups)
     splits.check_disjoint(clean.train, clean.validation, clean.test, clean.dropped)
@@ -102,9 +102,9 @@ def test_official_parts_without_shared_images(names, seed):
     (lambda: splits.holdout([0, 0, 1, 1], .5, groups=[0, 1, 2, 2]), "class 1 has 1 group"),
     (lambda: splits.holdout([0, 0, 1, 1], .5, groups=[0, 1, 2]), "3 groups for 4 labels"),
     (lambda: splits.holdout([0], .5, stratify=False), "1 items cannot be split"),
-    (lambda: splits.official(["Training", "test"], [0, 1]), "parts"),
-    (lambda: splits.official(["train"], [0, 1]), "1 parts for 2 labels"),
-    (lambda: splits.official(["train", "train"], [0, 1]), "expected exactly"),
+    (lambda: splits.official_split(["Training", "test"], [0, 1]), "parts"),
+    (lambda: splits.official_split(["train"], [0, 1]), "1 parts for 2 labels"),
+    (lambda: splits.official_split(["train", "train"], [0, 1]), "expected exactly"),
 ])
 def test_split_errors_say_what_is_wrong(call, message):
     with pytest.raises(InputError, match=message): call()

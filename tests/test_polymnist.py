@@ -15,7 +15,7 @@ from fer_research.core import InputError
 from fer_research.data.catalogue import open_set, put
 from fer_research.data.imageset import ImageSet
 from fer_research.data.own_digits import as_mnist, own_pictures, read_own_digits
-from fer_research.data.polymnist import HALF, modality_of, over, read_digits, read_groups, read_polymnist
+from fer_research.data.polymnist import HALF, composite, modality_of, read_digits, read_groups, read_polymnist
 from fer_research.data.prepared import load_split
 from fer_research.evaluation.published import model_of, read_published
 from fer_research.pipeline.artifacts import find_variant
@@ -138,7 +138,7 @@ def test_the_samples_pictures_show_their_digits_over_something(clone):
     path = clone.root / "data" / "polymnist" / "polymnist.zip"
     items, decoded = read_polymnist(path).decode("RGB", 28)
     numbers, digits = read_groups(path).reindex(items["id"]).to_numpy(), read_digits(path)
-    behind = over(digits[numbers], decoded.images)  # a digit put over a picture once more is gone
+    behind = composite(digits[numbers], decoded.images)  # a digit put over a picture once more is gone
     edge = np.abs(np.diff(digits[numbers] > HALF, axis=2, prepend=0)) > 0
     rough = lambda images: np.abs(np.diff(images.astype(int), axis=2, prepend=images[:, :, :1]))[edge].mean()
     assert rough(behind) < 0.6 * rough(decoded.images)

@@ -52,10 +52,10 @@ def flow(
 
 def _about(source: Mapping) -> list[tuple[str, str]]:
     "Origin, terms and showing, as rows."
-    shown = "yes" if source.get("may_show") else "no: reports and pages draw none of its pictures"
+    may_show = "yes" if source.get("may_show") else "no: reports and pages draw none of its pictures"
     return [("title", source.get("title", UNKNOWN)), ("origin", f"{source['origin']}: {ORIGIN[source['origin']]}"),
             ("from", source.get("from", UNKNOWN)), ("licence", source.get("licence", UNKNOWN)),
-            ("file", f"`{source['file']}`"), ("may be shown", shown)]
+            ("file", f"`{source['file']}`"), ("may be shown", may_show)]
 
 
 def _classes(counts: Mapping[str, int]) -> str:

@@ -19,8 +19,8 @@ from fer_research.evaluation.published import citation
 from fer_research.pipeline.artifacts import find_variants
 from fer_research.pipeline.compare import (
     COMPARISON,
+    add_reported,
     as_markdown,
-    beside_published,
     data_line,
     markdown_table,
     results_table,
@@ -139,7 +139,7 @@ def _results(study: str, root: Path) -> str:
     params = read_params(root / "params.yaml")
     origin = read_sources(root / "data")[params[study]["common"]["dataset"]]["origin"]
     table = results_table(study_variants(study, params), find_variants(study, root))
-    return _rows_of(study, as_markdown(beside_published(table, origin), data_line({study: origin})))
+    return _rows_of(study, as_markdown(add_reported(table, origin), data_line({study: origin})))
 
 
 def study_page(

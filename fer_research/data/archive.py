@@ -208,8 +208,8 @@ def _decode(read: Callable[[str], Image.Image], ids: Sequence[str], views: Seque
     batches = [ids[i : i + BATCH] for i in range(0, len(ids), BATCH)]
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         done = pool.map(lambda batch: [attempt(name) for name in batch], batches)
-        shown = progress(done, "decoding", len(batches), f"{BATCH} images") if len(batches) > 1 else done
-        results = [result for batch in shown for result in batch]
+        finished = progress(done, "decoding", len(batches), f"{BATCH} images") if len(batches) > 1 else done
+        results = [result for batch in finished for result in batch]
     good = [(name, r) for name, r in zip(ids, results, strict=True) if not isinstance(r, Problem)]
     images = [[r[i].pixels for _, r in good] for i in range(len(views))]
     table = pd.DataFrame([(name, r[0].width, r[0].height, r[0].digest) for name, r in good],

@@ -92,7 +92,7 @@ def _files(name: str, path: Path, images: ImageSet) -> tuple[str, dict[str, Path
 def _old_files(name: str, folder: Path) -> set[str]:
     "What may lie in a data set's folder from before."
     if "." in FORMS[name]: return {str(path.relative_to(folder)) for path in folder.rglob("*.png")}
-    return {file for one, more in FORMS[name].items() for file in (one, *more)}
+    return {file for main, more in FORMS[name].items() for file in (main, *more)}
 
 # %% ../../nbs/data/catalogue.ipynb #48d7836f
 def put(

@@ -75,6 +75,6 @@ def answer_table(
     proba: np.ndarray,  # (n, 10) probabilities
 ) -> pd.DataFrame:  # a row a picture: image, label, answer, probability
     "What a model says of each picture."
-    said = np.array(CLASSES)[proba.argmax(axis=1)]
-    return pd.DataFrame({"image": digits.items["id"], "label": digits.items["label"], "answer": said,
+    answers = np.array(CLASSES)[proba.argmax(axis=1)]
+    return pd.DataFrame({"image": digits.items["id"], "label": digits.items["label"], "answer": answers,
                          "probability": proba.max(axis=1)})

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OFFICIAL', 'units', 'items_of', 'require_units', 'holdout', 'Split', 'three_way', 'undersample', 'check_disjoint',
-           'k_fold', 'repeat_holdout', 'without_shared', 'official_names', 'official']
+           'k_fold', 'repeat_holdout', 'exclude_shared', 'official_names', 'official_split']
 
 # %% ../../nbs/evaluation/splits.ipynb #90fc9134
 from collections.abc import Iterator, Sequence
@@ -164,7 +164,7 @@ def repeat_holdout(
     for draw in range(repeats): yield holdout(labels, fraction, seed + draw, stratify, groups)
 
 # %% ../../nbs/evaluation/splits.ipynb #b5cf717c
-def without_shared(
+def exclude_shared(
     part: np.ndarray,         # numbers of items
     later: list[np.ndarray],  # the parts that keep what is shared
     groups: np.ndarray,       # (n,) group of every item of the data set
@@ -187,7 +187,7 @@ def official_names(
     raise InputError(f"parts {sorted(names)}: expected exactly {expected}")
 
 # %% ../../nbs/evaluation/splits.ipynb #51e82798
-def official(
+def official_split(
     parts: Sequence[str],      # (n,) official part of each item
     labels: Sequence,          # (n,) class of each item
     seed: int = 42,            # of the draw from `train`, where there is no validation part
@@ -204,7 +204,7 @@ def official(
         raise InputError("drop_shared needs groups: without them nobody knows what is shared")
     groups = units(labels, groups)[0]
     sets = [np.flatnonzero(parts == name) for name in names]
-    if drop_shared: sets = [without_shared(part, sets[i + 1:], groups) for i, part in enumerate(sets)]
+    if drop_shared: sets = [exclude_shared(part, sets[i + 1:], groups) for i, part in enumerate(sets)]
     train, *choose, test = sets
     if not choose:
         fit, rest = holdout(labels[train], validation, seed, groups=groups[train])

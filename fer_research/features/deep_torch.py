@@ -230,9 +230,9 @@ def trace(
 ) -> pd.DataFrame:  # a row a call: name, kind, input and output (shapes without n), parameters (without its parts')
     "Every module that a network calls, in the order in which they end."
     rows, shape = [], lambda tensor: " x ".join(map(str, tensor.shape[1:]))
-    def note(name: str, module: nn.Module, given: torch.Tensor, made: torch.Tensor) -> None:
+    def note(name: str, module: nn.Module, args: torch.Tensor, output: torch.Tensor) -> None:
         own = sum(p.numel() for p in module.parameters(recurse=False))
-        rows.append((name or "(all)", type(module).__name__, shape(given), shape(made), own))
+        rows.append((name or "(all)", type(module).__name__, shape(args), shape(output), own))
     _watch(network, images, dict(network.named_modules()), note)
     return pd.DataFrame(rows, columns=["name", "kind", "input", "output", "parameters"])
 
@@ -243,10 +243,10 @@ def tap(
     names: Iterable[str],  # of modules, as `trace` gives them
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:  # name -> what went in, what came out
     "What some modules were given and what they made of it."
-    seen = {}
+    taps = {}
     _watch(network, images, {name: network.get_submodule(name) for name in names},
-           lambda name, _, given, made: seen.update({name: (given, made)}))
-    return seen
+           lambda name, _, args, output: taps.update({name: (args, output)}))
+    return taps
 
 # %% ../../nbs/features/deep_torch.ipynb #c7871457
 def cut(

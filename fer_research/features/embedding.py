@@ -132,7 +132,7 @@ def _join_chunks(partial: str | Path, dimensions: int) -> EmbeddedImages:
         for path in _finished_chunks(partial):
             file.write(np.load(path, allow_pickle=False)["values"].astype("<f4").tobytes())
     return EmbeddedImages(ids, np.load(joined, mmap_mode="r") if len(ids) else np.empty((0, dimensions), np.float32),
-                    problems)
+                          problems)
 
 # %% ../../nbs/features/embedding.ipynb #de8f9054
 def embed(

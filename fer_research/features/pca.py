@@ -94,7 +94,7 @@ class VariancePCA(_Projection):
         Z, self.mean_, self.scale_, varying = _standardise(X)
         guesses = [] if self.components else self.first_guess * 2 ** np.arange(20)
         directions, self.explained_variance_ratio_ = _leading_components(Z, max(varying, 1), guesses, self.variance,
-                                                              self.random_state)
+                                                                         self.random_state)
         enough = int(np.searchsorted(self.explained_variance_ratio_.cumsum(), self.variance - 1e-6)) + 1
         self.n_components_ = min(self.components or enough, len(directions), max(len(Z) - 1, 1))
         self.components_ = directions[: self.n_components_]

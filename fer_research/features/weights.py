@@ -158,12 +158,12 @@ def reach(
 def keep_weights(
     model: str,            # name in timm or Keras
     path: str | Path,      # a downloaded file
-    stated: str | None,    # the SHA-256 or MD5 that its publisher states
+    expected_digest: str | None,  # the SHA-256 or MD5 that its publisher states
     root: str | Path | None = None,  # the repository by default
 ) -> Path:  # its copy
     "Copy a file into `weights/` and write down its digest; `InputError` where it is not what it should be."
     known = recorded_digests(root)
-    for expected in (stated, known.get(model)): digest = check_digest(path, expected)
+    for expected in (expected_digest, known.get(model)): digest = check_digest(path, expected)
     target = weights_path(model, root)
     with atomic(target) as t: shutil.copyfile(path, t)
     write_json(target.parent / "digests.json", known | {model: digest})
@@ -173,9 +173,9 @@ def keep_weights(
 def _from_hub(source: PublishedWeights) -> tuple[Path, str | None]:
     "A file of Hugging Face in the hub's own cache, and the SHA-256 it states."
     from huggingface_hub import get_hf_file_metadata, hf_hub_download
-    stated = get_hf_file_metadata(source.url, timeout=TIMEOUT, retry_on_errors=False).etag
+    digest = get_hf_file_metadata(source.url, timeout=TIMEOUT, retry_on_errors=False).etag
     path = Path(hf_hub_download(source.repository, Path(source.url).name, etag_timeout=TIMEOUT))
-    return path, stated if stated and len(stated) == 64 else None
+    return path, digest if digest and len(digest) == 64 else None
 
 
 def get_weights(
@@ -189,16 +189,16 @@ def get_weights(
     with tempfile.TemporaryDirectory() as folder:
         try:
             hub.result(TIMEOUT)
-            if there.repository: copy, stated = _from_hub(there)
+            if there.repository: copy, digest = _from_hub(there)
             else:
-                copy, stated = Path(folder) / "weights", there.digest
+                copy, digest = Path(folder) / "weights", there.digest
                 with urlopen(there.url, timeout=TIMEOUT) as answer, copy.open("wb") as file:
                     shutil.copyfileobj(answer, file)
         except Exception as error:  # the clients raise errors of several libraries
             raise InputError(f"{model}: {there.url} could not be had ({type(error).__name__}); where there is a "
                              "network, download that file and put it at "
                              f"weights/{weights_path(model, root).name}") from None
-        return keep_weights(model, copy, stated, root)
+        return keep_weights(model, copy, digest, root)
 
 # %% ../../nbs/features/weights.ipynb #1d2145e8
 def known_weights(

@@ -80,7 +80,7 @@ def _history(curves: dict) -> pd.DataFrame:
 
 # %% ../../nbs/models/boosting.ipynb #ffb2247b
 def _boost(train: Part, validation: Part, model: lgb.LGBMClassifier,
-             patience: int | None) -> tuple[lgb.LGBMClassifier, pd.DataFrame]:
+           patience: int | None) -> tuple[lgb.LGBMClassifier, pd.DataFrame]:
     "The model fitted to the training part, and how it did after each round."
     curves: dict = {}
     parts = {"train": train} | ({"validation": validation} if len(validation.y) else {})
@@ -110,7 +110,7 @@ def fit_lightgbm(
 ) -> FitResult:
     "Boosted trees; the number of rounds by the validation loss, temperature-scaled unless `patience` is given."
     model, history = _boost(oversample(train, smote, seed), validation, _booster(rounds, seed, threads, options),
-                              patience)
+                            patience)
     if not len(validation.y): return FitResult(model, {}, history, None)
     best = int(history.loc[history["val_loss" if patience else "val_scaled_loss"].idxmin(), "round"])
     proba = model.predict_proba(validation.X, num_iteration=best)

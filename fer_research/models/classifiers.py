@@ -26,7 +26,7 @@ from .scores import FitResult, part_proba, scores
 
 # %% ../../nbs/models/classifiers.ipynb #67bcf2bf
 @threadpool_limits.wrap(limits=1)
-def _fit_as_it_is(make, train: Part, validation: Part, **about: float) -> FitResult:
+def _fit_without_choice(make, train: Part, validation: Part, **about: float) -> FitResult:
     "Fit what has nothing to choose: for the validation part first, then on both."
     proba = part_proba(make().fit(*train), validation)
     chosen = scores(proba, validation)
@@ -39,7 +39,7 @@ def fit_majority(
     seed: int,         # not used: nothing is random
 ) -> FitResult:
     "The class shares as probabilities for everything."
-    return _fit_as_it_is(lambda: DummyClassifier(strategy="prior"), train, validation)
+    return _fit_without_choice(lambda: DummyClassifier(strategy="prior"), train, validation)
 
 
 def fit_neighbours(
@@ -51,8 +51,8 @@ def fit_neighbours(
     "The vote of the nearest training items, by Euclidean distance."
     if neighbours > len(train.y):
         raise InputError(f"neighbours={neighbours}: there are only {len(train.y)} training items")
-    return _fit_as_it_is(lambda: KNeighborsClassifier(neighbours, algorithm="brute"), train, validation,
-                         neighbours=neighbours)
+    return _fit_without_choice(lambda: KNeighborsClassifier(neighbours, algorithm="brute"), train, validation,
+                               neighbours=neighbours)
 
 
 def fit_lda(
@@ -61,7 +61,7 @@ def fit_lda(
     seed: int,         # not used: nothing is random
 ) -> FitResult:
     "Linear discriminant with a shrunken covariance matrix."
-    return _fit_as_it_is(lambda: LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"), train, validation)
+    return _fit_without_choice(lambda: LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"), train, validation)
 
 # %% ../../nbs/models/classifiers.ipynb #1fd61b36
 @threadpool_limits.wrap(limits=1)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SETTINGS', 'LOGISTIC', 'load_trees', 'tree_importance', 'rank_dimensions', 'has_balanced_classes', 'quick_options',
-           'resample', 'fit_quick', 'refit', 'stability', 'permutation_importance', 'choices_of', 'right_with']
+           'resample', 'fit_quick', 'refit', 'stability', 'permutation_importance', 'choices_of', 'correct_by_choice']
 
 # %% ../../nbs/models/dimensions.ipynb #76120162
 from collections.abc import Hashable, Mapping, Sequence
@@ -52,7 +52,7 @@ def rank_dimensions(
 
 # %% ../../nbs/models/dimensions.ipynb #c4aa47ab
 SETTINGS = ("learning_rate", "num_leaves", "min_data_in_leaf", "lambda_l1", "lambda_l2", "feature_fraction",
-        "bagging_fraction", "bagging_freq")
+            "bagging_fraction", "bagging_freq")
 
 
 def has_balanced_classes(
@@ -175,7 +175,7 @@ def choices_of(
 LOGISTIC = {"C": 0.01, "max_iter": 500}  # a strong penalty, on standardised dimensions
 
 
-def _right(task: tuple[Part, Part, dict[str, Any] | None, int]) -> np.ndarray:
+def _correct(task: tuple[Part, Part, dict[str, Any] | None, int]) -> np.ndarray:
     "Whether a model of the first part is right on each item of the second; without options logistic regression."
     train, validation, options, seed = task
     model = (make_pipeline(StandardScaler(), LogisticRegression(**LOGISTIC)) if options is None
@@ -183,7 +183,7 @@ def _right(task: tuple[Part, Part, dict[str, Any] | None, int]) -> np.ndarray:
     return model.fit(*train).predict(validation.X) == validation.y
 
 
-def right_with(
+def correct_by_choice(
     train: Part,                             # to learn from
     validation: Part,                        # to answer
     choices: Mapping[Hashable, np.ndarray],  # name -> the dimensions that a model gets
@@ -195,6 +195,6 @@ def right_with(
                         options, seed)
     # first, so that none of them is left alone at the end
     largest = sorted(choices, key=lambda name: -len(choices[name]))
-    found = dict(zip(largest, parallel_map(_right, map(cut, largest), desc="fewer dimensions", unit="fit"),
+    found = dict(zip(largest, parallel_map(_correct, map(cut, largest), desc="fewer dimensions", unit="fit"),
                      strict=True))
     return {name: found[name] for name in choices}

@@ -153,8 +153,8 @@ class ELMClassifier(LinearReadout):
 
 # %% ../../nbs/models/elm.ipynb #c010adbd
 SOURCE_READOUTS = {"none": {"readout": "none"}, "ridge": {"readout": "ridge", "alpha": 1.0},
-         "lasso": {"readout": "lasso", "alpha": 0.01},
-         "elasticnet": {"readout": "elastic_net", "alpha": 0.01, "l1_ratio": 0.5}}
+                   "lasso": {"readout": "lasso", "alpha": 0.01},
+                   "elasticnet": {"readout": "elastic_net", "alpha": 0.01, "l1_ratio": 0.5}}
 
 
 def fit_source_elms(

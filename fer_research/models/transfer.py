@@ -284,21 +284,21 @@ def fit(
     "Train, or go on where an earlier run with the same `state` was stopped. `InputError` for an unknown optimiser."
     if training.optimiser not in OPTIMISERS:
         raise InputError(f"optimiser {training.optimiser!r}: expected one of {', '.join(OPTIMISERS)}")
-    with precision(training.bf16): made = network()
+    with precision(training.bf16): model = network()
     steps = -(-len(train.y) // training.batch_size)
-    made.compile(OPTIMISERS[training.optimiser](training.learning_rate), "categorical_crossentropy", jit_compile=False,
-                 run_eagerly=steps * training.epochs < EAGER_STEPS,
-                 metrics=["accuracy", keras.metrics.F1Score("macro", name="f1")])
-    made.optimizer.build(made.trainable_variables)
-    measure = Evaluation(lambda: _scores(predict(made, validation.X), validation))
+    model.compile(OPTIMISERS[training.optimiser](training.learning_rate), "categorical_crossentropy", jit_compile=False,
+                  run_eagerly=steps * training.epochs < EAGER_STEPS,
+                  metrics=["accuracy", keras.metrics.F1Score("macro", name="f1")])
+    model.optimizer.build(model.trainable_variables)
+    measure = Evaluation(lambda: _scores(predict(model, validation.X), validation))
     stopping = keras.callbacks.EarlyStopping("val_f1", training.min_delta, training.patience, mode="max",
                                              restore_best_weights=True)
-    checkpoint = Checkpoint(state, made, stopping)
+    checkpoint = Checkpoint(state, model, stopping)
     faces = batches(train, training.batch_size, seed, range(checkpoint.epochs, training.epochs), training.augmented,
-                    made.output_shape[-1])
-    history = training_keras.fit(made, faces, training.epochs, [measure, stopping, Divergence(), checkpoint],
+                    model.output_shape[-1])
+    history = training_keras.fit(model, faces, training.epochs, [measure, stopping, Divergence(), checkpoint],
                                  checkpoint.epochs, steps_per_epoch=steps)
-    return _full_precision(made, network) if training.bf16 else made, history
+    return _full_precision(model, network) if training.bf16 else model, history
 
 # %% ../../nbs/models/transfer.ipynb #03136f59
 def has_diverged(
@@ -350,11 +350,11 @@ def fit_or_load(
     folder, side = Path(folder), train.X.shape[1]
     if not (folder / "answers.npz").exists():
         keras.utils.clear_session()
-        made, history = fit(network, train, parts["validation"], training, seed, folder / "state")
+        model, history = fit(network, train, parts["validation"], training, seed, folder / "state")
         write_csv(folder / "history.csv", history)
         about = {"library": "keras", "model": name, "size": side, "resize": "bicubic"}
-        if name: export(folder / "network", whole(made, side), about | {"parameters": made.count_params()})
-        write_npz(folder / "answers.npz", **{name: predict(made, part.X) for name, part in parts.items()})
+        if name: export(folder / "network", whole(model, side), about | {"parameters": model.count_params()})
+        write_npz(folder / "answers.npz", **{name: predict(model, part.X) for name, part in parts.items()})
         for path in (folder / "state").glob("*"): path.unlink()
     with np.load(folder / "answers.npz", allow_pickle=False) as answers:
         return pd.read_csv(folder / "history.csv"), dict(answers)

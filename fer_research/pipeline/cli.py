@@ -250,7 +250,7 @@ def polymnist(
     typer.echo("over crops of " + "; ".join(f"{p.name} by {p.author} ({p.licence})" for p in PHOTOGRAPHS))
 
 # %% ../../nbs/pipeline/cli.ipynb #63f7eef9
-def _tell(problems: list) -> None:
+def _print_problems(problems: list) -> None:
     "Name what could not be used on the error stream."
     for problem in problems[:MAX_PROBLEMS]:
         typer.echo(f"fer-research: left out: {problem.file}: {problem.reason}", err=True)
@@ -258,7 +258,7 @@ def _tell(problems: list) -> None:
         typer.echo(f"fer-research: left out: {len(problems) - MAX_PROBLEMS:,} more", err=True)
 
 
-def _responsible(study: str) -> None:
+def _print_notice(study: str) -> None:
     "What a prediction on faces is not, where a study is about them."
     if study.startswith("fer"):
         typer.echo("An expression is not an emotion, and these models are often wrong: read "
@@ -330,8 +330,8 @@ def predict(
     _write_predictions(seen, study, files, out or [])
     if as_json: typer.echo(seen.table.to_json(orient="records", double_precision=6, force_ascii=False))
     elif not out and len(seen.table): _show_predictions(seen.table.dropna(subset="class"))
-    _tell(seen.problems)
-    _responsible(study)
+    _print_problems(seen.problems)
+    _print_notice(study)
     if seen.problems: raise typer.Exit(1)
 
 # %% ../../nbs/pipeline/cli.ipynb #d212348b
@@ -359,8 +359,8 @@ def evaluate_command(
         rows = [[row["class"], *(f"{row[c]:.3f}" for c in columns), row["support"]] for _, row in classes.iterrows()]
         _show(["class", *columns, "images"], rows)
         for name, value in metrics.items(): typer.echo(f"  {name.replace('_', ' ')}: {value:.6g}")
-    _tell(problems)
-    _responsible(study)
+    _print_problems(problems)
+    _print_notice(study)
     if problems: raise typer.Exit(1)
 
 # %% ../../nbs/pipeline/cli.ipynb #8d1e386a

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ROLES', 'REPORTED_METRICS', 'ORIGIN_TEXTS', 'HEADINGS', 'FITTED_HEADINGS', 'FITTED_TITLE', 'MEASURES',
            'COMPARISON_COLUMNS', 'COMPARISON', 'EARLIER_PATHS', 'EARLIER_COLUMNS', 'EARLIER_NAMES', 'CHANGE_HEADINGS',
-           'study_variants', 'only_results', 'results_table', 'beside_published', 'data_line', 'paired_tests',
+           'study_variants', 'only_results', 'results_table', 'add_reported', 'data_line', 'paired_tests',
            'markdown_table', 'as_markdown', 'write_comparison', 'present_names', 'comparison_at', 'changed_rows',
            'changed_results']
 
@@ -69,7 +69,7 @@ def results_table(
 REPORTED_METRICS = {"reported": "accuracy", "reported_train_accuracy": "train_accuracy"}  # column -> the source's metric
 
 
-def beside_published(
+def add_reported(
     table: pd.DataFrame,  # of `results_table`, one study
     origin: str,          # of the data set: "sample", "standin" or "real"
 ) -> pd.DataFrame:  # the same rows with the columns of `REPORTED_METRICS` and, except on the sample, `difference`
@@ -152,7 +152,7 @@ def _figures(row: NamedTuple) -> list[str]:
 
 
 def as_markdown(
-    table: pd.DataFrame,  # of `beside_published`, one study or more
+    table: pd.DataFrame,  # of `add_reported`, one study or more
     title: str,           # what it was made on
 ) -> str:  # Markdown
     "The comparison as a table to read: percentages with their intervals, and no figures of a smoke test."
@@ -163,9 +163,9 @@ def as_markdown(
 
 # %% ../../nbs/pipeline/compare.ipynb #64ed247c
 FITTED_HEADINGS = ["study", "variant", "protocol", "reported, on items fitted to, %", "here, on items fitted to, %",
-             "on noise fitted to, %", "on test items, %"]
+                   "on noise fitted to, %", "on test items, %"]
 FITTED_TITLE = ("Accuracy on the items fitted to, beside the same model fitted to noise; "
-                   "mean and standard deviation over random weights.")
+                "mean and standard deviation over random weights.")
 
 
 def _fitted_items_table(table: pd.DataFrame) -> str:
@@ -180,7 +180,7 @@ def _fitted_items_table(table: pd.DataFrame) -> str:
 # %% ../../nbs/pipeline/compare.ipynb #64ed247e
 MEASURES = ["accuracy", "balanced_accuracy", "macro_f1", "roc_auc_ovr"]
 COMPARISON_COLUMNS = ["study", "variant", "role", "best", "n_test", *MEASURES, "accuracy_low", "accuracy_high", "val_accuracy",
-         "reported", "difference", "train_accuracy", "noise_floor", "reported_train_accuracy"]
+                      "reported", "difference", "train_accuracy", "noise_floor", "reported_train_accuracy"]
 COMPARISON = {  # what `write_comparison` writes
     "metrics": "results/comparison/compare/metrics/comparison.json",
     "table": "results/comparison/compare/accuracy/comparison.csv",
@@ -191,7 +191,7 @@ COMPARISON = {  # what `write_comparison` writes
 
 def write_comparison(
     stage: Stage,         # of the comparison
-    table: pd.DataFrame,  # of `beside_published`, all studies
+    table: pd.DataFrame,  # of `add_reported`, all studies
     tests: pd.DataFrame,  # of `paired_tests`, all studies
     title: str,           # what it was made on
 ) -> None:
@@ -237,7 +237,7 @@ def comparison_at(
 
 # %% ../../nbs/pipeline/compare.ipynb #64803141
 CHANGE_HEADINGS = {"accuracy": "accuracy, %", "balanced_accuracy": "balanced, %", "macro_f1": "macro F1, %",
-            "val_accuracy": "validation, %", "best": "best"}
+                   "val_accuracy": "validation, %", "best": "best"}
 
 
 def _format_figures(

@@ -52,7 +52,7 @@ class Compute(Strict):
     slurm: Slurm | None = None
 
     @model_validator(mode="after")
-    def _one_cluster(self):
+    def _check_cluster(self):
         given = [name for name in ("address", "slurm") if getattr(self, name)]
         if len(given) == (self.engine == "dask"): return self
         raise ValueError(f"engine: {self.engine} with {' and '.join(given) or 'no address'}: "
@@ -122,7 +122,7 @@ def _explain(error: Mapping, schema: type[BaseModel], content: Mapping) -> str:
     "One of pydantic's errors as path, value and what is allowed."
     of_key = error["loc"][-1] == "[key]"  # of a dictionary
     place = error["loc"][:-1] if of_key else error["loc"]
-    location = _written_location(place, content)
+    location = _location_in_file(place, content)
     path = ".".join(map(str, location))
     if of_key or error["type"] == "extra_forbidden":
         allowed = _allowed(schema, place[:-1])
@@ -140,7 +140,7 @@ def _holds(content: Any, part: str | int) -> bool:
     return isinstance(content, list) and isinstance(part, int) and part < len(content)
 
 
-def _written_location(location: tuple, content: Any) -> tuple:
+def _location_in_file(location: tuple, content: Any) -> tuple:
     "The location of an error as far as it is written, and its end."
     kept = []
     for i, part in enumerate(location):

@@ -37,8 +37,8 @@ def _answer_table(model: ImageModel, found: Iterator[tuple[dict, Image.Image]]) 
     while batch := list(islice(found, BATCH)):
         known, pictures = zip(*batch, strict=True)
         proba = model.predict_proba(pictures)
-        said = pd.DataFrame({"class": model.classes_[proba.argmax(axis=1)], "probability": proba.max(axis=1)})
-        tables.append(pd.DataFrame(known).join(said).join(pd.DataFrame(proba, columns=model.classes_)))
+        answers = pd.DataFrame({"class": model.classes_[proba.argmax(axis=1)], "probability": proba.max(axis=1)})
+        tables.append(pd.DataFrame(known).join(answers).join(pd.DataFrame(proba, columns=model.classes_)))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 

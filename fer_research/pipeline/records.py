@@ -20,9 +20,8 @@ from ..core import InputError, repo_root, write_csv, write_json
 from ..data.sources import read_sources
 from ..evaluation.published import model_of
 from .artifacts import Variant, find_variants
-from fer_research.pipeline.compare import (
-    as_markdown, beside_published, markdown_table, only_results, paired_tests, present_names, results_table,
-    study_variants)
+from .compare import (add_reported, as_markdown, markdown_table, only_results, paired_tests,
+                                           present_names, results_table, study_variants)
 from .params import check_params, read_params
 
 # %% ../../nbs/pipeline/records.ipynb #0411d72f
@@ -217,9 +216,9 @@ def record_source(
     return json.loads((folder / "source.json").read_text())
 
 
-def _beside_published(folder: Path) -> pd.DataFrame:
+def _add_reported(folder: Path) -> pd.DataFrame:
     "The results of a record beside the reported figures."
-    return beside_published(record_results(folder), record_source(folder)["origin"])
+    return add_reported(record_results(folder), record_source(folder)["origin"])
 
 
 def record_markdown(
@@ -230,7 +229,7 @@ def record_markdown(
     source = record_source(folder)
     title = f"`{name}`: {sum(source['counts'].values()):,} images, {KINDS[source['origin']]}"
     if source.get("title"): title += f" ({source['title']})"
-    return as_markdown(_beside_published(folder), title) + _ablations_markdown(folder)
+    return as_markdown(_add_reported(folder), title) + _ablations_markdown(folder)
 
 # %% ../../nbs/pipeline/records.ipynb #ca3dbf0c
 ABLATION = ["recipe, each row with what stands above it", "validation accuracy, % (95 % interval)",

@@ -46,14 +46,14 @@ def arguments_of(
 # %% ../../nbs/pipeline/stage.ipynb #035126de
 def main() -> None:
     "Run a stage in the environment of all stages; exit code 2 where the input is wrong."
-    asked = arguments_of()
-    environment = ENVIRONMENT | INSTRUCTIONS[asked.instructions]
+    arguments = arguments_of()
+    environment = ENVIRONMENT | INSTRUCTIONS[arguments.instructions]
     if any(os.environ.get(name) != value for name, value in environment.items()):
         command = [sys.executable, "-m", "fer_research.pipeline.stage", *sys.argv[1:]]
         os.execve(sys.executable, command, os.environ | environment)
     from fer_research.core import InputError
     from fer_research.pipeline.runner import run_stage
-    try: run_stage(asked.study, asked.step, asked.key)
+    try: run_stage(arguments.study, arguments.step, arguments.key)
     except InputError as error:
         print(f"fer-research: {error}", file=sys.stderr)
         sys.exit(2)

@@ -24,7 +24,7 @@ from scipy.interpolate import CubicSpline
 from sklearn.datasets import load_sample_image
 
 from ..core import InputError, atomic, progress
-from ..data.polymnist import DIGITS, GROUPS, HALF, SIDE, over
+from ..data.polymnist import DIGITS, GROUPS, HALF, SIDE, composite
 from ..evaluation.splits import holdout
 from .faces import write_zip
 
@@ -57,7 +57,7 @@ def compose(
     windows = np.lib.stride_tricks.sliding_window_view(picture, (SIDE, SIDE), axis=(0, 1))
     top, left = (rng.integers(places, size=len(digits)) for places in windows.shape[:2])
     crops = windows[top, left].transpose(0, 2, 3, 1)
-    return over(digits, crops)
+    return composite(digits, crops)
 
 # %% ../../nbs/sample/digits.ipynb #35851898
 def pair(

@@ -246,12 +246,12 @@ def head(
     neck = np.array([[-.42, .6], [.42, .6], [.5, 1.6], [-.5, 1.6]])
     shoulders = close_curve(arc((-1.6, 1.9), (-.9, 1.32), (-.4, 1.25)), arc((.4, 1.25), (.9, 1.32), (1.6, 1.9)))
     ears = mirror([Patch(oval((look.width, 0.05), (.09, .2), .15), shade(look.skin, 0.9)),
-                     Patch(oval((look.width + .01, 0.05), (.045, .12), .15), dark)])
+                   Patch(oval((look.width + .01, 0.05), (.045, .12), .15), dark)])
     return [Patch(neck, shade(look.skin, 0.8)), Patch(shoulders, look.coat), *ears,
             Patch(edge + (0, .1), dark, alpha=.7, soft=.05, within=neck), Patch(edge, look.skin),
             *mirror([Patch(oval((look.eye_gap, -.14), (.24, .15)), dark, alpha=.45, soft=.07, within=edge),
-                       Patch(oval((look.width*.98, .55), (.16, .5)), dark, alpha=.4, soft=.1, within=edge),
-                       Patch(oval((.42, .22), (.2, .13)), shade(look.skin, 1.12), alpha=.5, soft=.08, within=edge)]),
+                     Patch(oval((look.width*.98, .55), (.16, .5)), dark, alpha=.4, soft=.1, within=edge),
+                     Patch(oval((.42, .22), (.2, .13)), shade(look.skin, 1.12), alpha=.5, soft=.08, within=edge)]),
             Patch(oval((0, -.6), (.4, .2)), shade(look.skin, 1.1), alpha=.4, soft=.12, within=edge)]
 
 # %% ../../nbs/sample/faces.ipynb #9da52c8a
@@ -263,11 +263,11 @@ def hair_behind(
     if look.style == "long":
         left, right = (-w*.5, -1.15), (w*.5, -1.15)
         mane = close_curve(arc((-w - .28, 1.5), (-w - .2, -.2), left), arc(left, (0, -1.32), right),
-                      arc(right, (w + .2, -.2), (w + .28, 1.5)))
+                           arc(right, (w + .2, -.2), (w + .28, 1.5)))
         return [Patch(mane, shade(look.hair, .8))]
     if look.style == "curly":
         side = mirror(Patch(oval((x*w, y), (.33, .33)), shade(look.hair, .85))
-                        for x, y in ((1, .1), (1.07, -.3), (.92, -.7), (.51, -1.05)))
+                      for x, y in ((1, .1), (1.07, -.3), (.92, -.7), (.51, -1.05)))
         return [*side, Patch(oval((0, -1.15), (.33, .33)), shade(look.hair, .85))]
     return []
 
@@ -281,8 +281,8 @@ def hair_front(
     top = oval((0, -.2), (w*1.07, 1.0))[12:]  # the upper half, from left to right
     temple = -.05 if look.style in ("short", "fringe") else .1
     cap = close_curve(top, arc((w*1.04, temple), (w*.93, -.35), (w*.72, line + .12)),
-                 arc((w*.72, line + .12), (0, line - .06), (-w*.72, line + .12)),
-                 arc((-w*.72, line + .12), (-w*.93, -.35), (-w*1.04, temple)))
+                      arc((w*.72, line + .12), (0, line - .06), (-w*.72, line + .12)),
+                      arc((-w*.72, line + .12), (-w*.93, -.35), (-w*1.04, temple)))
     gleam = arc((-w*.6, -.92), (-.1, -1.08), (w*.4, -1.0))
     return [Patch(cap, look.hair, soft=.012),
             Patch(gleam, shade(np.add(look.hair, .1), 1.5), width=.08, alpha=.35, soft=.04)]
@@ -449,9 +449,9 @@ def cheeks(
     jaw = edge.copy(); jaw[:, 1] = np.maximum(jaw[:, 1], .46 - .4*(jaw[:, 0]/look.width)**2)
     return [Patch(jaw, shade(look.hair, .8), alpha=.6*look.beard, soft=.07, within=edge),
             *mirror([Patch(oval((.46, .24 - .06*up), (.17, .12)), shade(look.skin, 1.2), alpha=.6*up, soft=.05),
-                       Patch(arc((.3, .4), (.48, .42), (.6, .28)), shade(look.skin, .65), width=.06, alpha=.4*up,
-                             soft=.03),
-                       Patch(oval((.45, .25), (.2, .12)), (.86, .25, .25), alpha=.65*action[FLUSH], soft=.06)])]
+                     Patch(arc((.3, .4), (.48, .42), (.6, .28)), shade(look.skin, .65), width=.06, alpha=.4*up,
+                           soft=.03),
+                     Patch(oval((.45, .25), (.2, .12)), (.86, .25, .25), alpha=.65*action[FLUSH], soft=.06)])]
 
 # %% ../../nbs/sample/faces.ipynb #c7b1859b
 def glasses(
@@ -489,7 +489,7 @@ def strands(
     top = rng.uniform(-.5, .5) + rng.normal(0, .12, n)
     bends, ends = rng.normal(0, .05, n) + rng.normal(0, .1), rng.uniform(-.1, .4, n)
     return [Patch(close_curve(arc((x - .08, -.98), (x + bend - .05, -.45), (x + 2.5*bend, end)),
-                         arc((x + 2.5*bend, end), (x + bend + .05, -.45), (x + .08, -.98))), shade(look.hair, .9))
+                              arc((x + 2.5*bend, end), (x + bend + .05, -.45), (x + .08, -.98))), shade(look.hair, .9))
             for x, bend, end in zip(top, bends, ends, strict=True)]
 
 # %% ../../nbs/sample/faces.ipynb #5419c170
@@ -658,8 +658,8 @@ def plan(
     "What to draw, in random order; a fifth of each class is the test part if there is one."
     rng, rows = np.random.default_rng([seed, n]), []
     for label, count in quotas(shares, n, train + test).items():
-        held = max(test, round(0.2*count)) if test else 0
-        rows += [(label, "test")]*held + [(label, "train")]*(count - held)
+        n_test = max(test, round(0.2*count)) if test else 0
+        rows += [(label, "test")]*n_test + [(label, "train")]*(count - n_test)
     table = pd.DataFrame(rows, columns=["label", "part"]).iloc[rng.permutation(n)].reset_index(drop=True)
     table["emotion"] = table["label"]
     for i in rng.choice(n, round(wrong*n), replace=False):

@@ -25,7 +25,7 @@ class Split(Strict):
     grouped: bool              # exact duplicates on one side
 
     @model_validator(mode="after")
-    def _leave_some(self):
+    def _check_shares(self):
         if self.test + self.validation < 1: return self
         raise ValueError(f"test {self.test} and validation {self.validation} of the whole leave nothing to fit on")
 
@@ -51,7 +51,7 @@ class Embed(Entry):
     hflip: bool = False        # the mean with what is seen in the mirror image
 
     @model_validator(mode="after")
-    def _keras_as_it_is(self):
+    def _check_keras(self):
         other = {"engine": "openvino", "normalisation": "model", "pool": None}
         changed = [name for name, value in other.items() if getattr(self, name) != value]
         if self.library == "keras" and changed: raise ValueError(f"{', '.join(changed)}: for library: timm alone")
@@ -115,7 +115,7 @@ class Fit(VariantEntry):
     choose_on: Literal["validation", "test"] = "validation"  # the part that decides when to stop; "test" as published
 
     @model_validator(mode="after")
-    def _something_to_choose(self):
+    def _require_validation(self):
         if self.search and self.classifier.kind != "lightgbm": raise ValueError(f"search: is for a lightgbm, not {self.classifier.kind}")
         if self.choose_on == "test" and not (getattr(self.classifier, "patience", None) or self.search):
             raise ValueError("choose_on: test is for a lightgbm with patience, or a search")
@@ -176,7 +176,7 @@ class Schema(Study):
     vit: dict[str, Vit] = {}
 
     @model_validator(mode="after")
-    def _same_split(self):
+    def _check_splits(self):
         for placed in self.entries():
             for features in (getattr(placed.entry, name, None) for name in ("features", "second")):
                 if not isinstance(features, str) or not features.startswith("pixels/"): continue
@@ -185,7 +185,7 @@ class Schema(Study):
         return self
 
     @model_validator(mode="after")
-    def _what_is_analysed(self):
+    def _check_analyses(self):
         for placed in self.entries():
             if placed.section != "analyse": continue
             fitted = self.variants()[placed.entry.of.variant][1].entry

@@ -115,7 +115,7 @@ class Schema(Study):
     code_patches: dict[str, CodePatches]
 
     @model_validator(mode="after")
-    def _something_to_choose_on(self):
+    def _require_validation(self):
         for placed in self.entries():
             chooses = placed.entry.variants(placed.key) and getattr(placed.entry, "choose_on", "validation") == "validation"
             if chooses and self.split[placed.entry.split].parts == "pooled":

@@ -94,7 +94,7 @@ class Schema(ReportedStudy):
     ablation: dict[str, Ablation]
 
     @model_validator(mode="after")
-    def _chosen_on_their_split(self):
+    def _check_splits(self):
         splits = {f"{placed.section}/{placed.key}": placed.entry.split for placed in self.entries()}
         for placed in self.entries():
             before = getattr(placed.entry, "search", None) or getattr(placed.entry, "crossval", None)

@@ -46,7 +46,7 @@ class SourceModels(Entry):
     models: dict[str, Model]   # one for each of `SOURCE_MODELS`
 
     @model_validator(mode="after")
-    def _all_five(self):
+    def _check_models(self):
         if [*self.models] == [*SOURCE_MODELS]: return self
         raise ValueError(f"models: {', '.join(self.models)}: expected {', '.join(SOURCE_MODELS)}")
 

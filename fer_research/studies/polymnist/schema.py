@@ -43,7 +43,7 @@ class SourceModels(Entry):
     models: dict[str, Network]  # one for each of `SOURCE_MODELS`
 
     @model_validator(mode="after")
-    def _all_six(self):
+    def _check_models(self):
         if [*self.models] != [*SOURCE_MODELS]: raise ValueError(f"models: {', '.join(self.models)}: expected {', '.join(SOURCE_MODELS)}")
         first = [name for name, model in self.models.items() if not model.after]
         for name, model in self.models.items():
@@ -80,7 +80,7 @@ class Schema(ReportedStudy):
     transfer: dict[str, Transfer]
 
     @model_validator(mode="after")
-    def _something_to_choose_on(self):
+    def _require_validation(self):
         for placed in self.entries():
             if placed.section in ("best", "transfer") and self.split[placed.entry.split].parts != "official":
                 raise ValueError(f"{placed.path}.split: {placed.entry.split!r}: it has no validation part to choose on")
