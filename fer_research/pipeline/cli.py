@@ -133,7 +133,8 @@ def results(
     from fer_research.core import require_path
     from fer_research.pipeline.compare import COMPARISON
     if reproduced: return _show_reproduced()
-    files = {kind: require_path(repo_root() / path, "make repro") for kind, path in COMPARISON.items() if kind != "markdown"}
+    paths = {kind: path for kind, path in COMPARISON.items() if kind != "markdown"}
+    files = {kind: require_path(repo_root() / path, "make repro") for kind, path in paths.items()}
     if as_json: return typer.echo(files["metrics"].read_text())
     table = pd.read_csv(files["table"])
     if against: return _show_changes(against, table, as_markdown)

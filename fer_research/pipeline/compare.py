@@ -66,7 +66,8 @@ def results_table(
     return table.sort_values(["role", "val_accuracy", "variant"], key=in_order, ignore_index=True)
 
 # %% ../../nbs/pipeline/compare.ipynb #ac0e16b7
-REPORTED_METRICS = {"reported": "accuracy", "reported_train_accuracy": "train_accuracy"}  # column -> the source's metric
+# column -> the source's metric
+REPORTED_METRICS = {"reported": "accuracy", "reported_train_accuracy": "train_accuracy"}
 
 
 def add_reported(
@@ -179,8 +180,9 @@ def _fitted_items_table(table: pd.DataFrame) -> str:
 
 # %% ../../nbs/pipeline/compare.ipynb #64ed247e
 MEASURES = ["accuracy", "balanced_accuracy", "macro_f1", "roc_auc_ovr"]
-COMPARISON_COLUMNS = ["study", "variant", "role", "best", "n_test", *MEASURES, "accuracy_low", "accuracy_high", "val_accuracy",
-                      "reported", "difference", "train_accuracy", "noise_floor", "reported_train_accuracy"]
+COMPARISON_COLUMNS = ["study", "variant", "role", "best", "n_test", *MEASURES, "accuracy_low", "accuracy_high",
+                      "val_accuracy", "reported", "difference", "train_accuracy", "noise_floor",
+                      "reported_train_accuracy"]
 COMPARISON = {  # what `write_comparison` writes
     "metrics": "results/comparison/compare/metrics/comparison.json",
     "table": "results/comparison/compare/accuracy/comparison.csv",
@@ -219,7 +221,7 @@ def present_names(
     "A comparison, or a table of metrics, with the present names of columns, variants and roles."
     return table.rename(columns=EARLIER_COLUMNS).replace(EARLIER_NAMES, regex=True)
 
-
+# %% ../../nbs/pipeline/compare.ipynb #974f47e0
 def _committed_file(revision: str, path: str, root: str | Path) -> str:
     "A file as it was committed; empty where git has none."
     return subprocess.run(["git", "show", f"{revision}:./{path}"], cwd=root, capture_output=True, text=True).stdout

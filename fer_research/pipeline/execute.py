@@ -23,6 +23,12 @@ from papermill.engines import Engine, NotebookExecutionManager, papermill_engine
 from traitlets.config import Config
 
 # %% ../../nbs/pipeline/execute.ipynb #be3f784c
+def _as_json(data: Mapping[str, Any]) -> NotebookNode:
+    "Displayed data as a notebook holds them: images as text in base64."
+    as_text = lambda content: b64encode(content).decode() if isinstance(content, bytes) else content
+    return NotebookNode({kind: as_text(content) for kind, content in data.items()})
+
+# %% ../../nbs/pipeline/execute.ipynb #c67ca35f
 class Outputs:
     "Collects the outputs of the cell that runs."
     def __init__(self):
@@ -50,12 +56,6 @@ class Outputs:
         "Another content for displays that are there."
         for output in self.by_id.get(display_id, []): output.data, output.metadata = _as_json(data), dict(metadata)
 
-
-def _as_json(data: Mapping[str, Any]) -> NotebookNode:
-    "Displayed data as a notebook holds them: images as text in base64."
-    as_text = lambda content: b64encode(content).decode() if isinstance(content, bytes) else content
-    return NotebookNode({kind: as_text(content) for kind, content in data.items()})
-
 # %% ../../nbs/pipeline/execute.ipynb #2c4cdf71
 class _Hook(DisplayHook):
     "Results of cells."
@@ -74,7 +74,7 @@ class _Publisher(DisplayPublisher):
 
     def clear_output(self, wait=False): self.shell.outputs.current.clear()
 
-
+# %% ../../nbs/pipeline/execute.ipynb #32232602
 class NotebookShell(InteractiveShell):
     "IPython's shell, whose outputs go into a notebook."
     def __init__(self):
@@ -115,7 +115,7 @@ def _show_figures(shell: NotebookShell) -> None:
         inline.configure_inline_support.current_backend = None
         inline.configure_inline_support(shell, "inline")
 
-
+# %% ../../nbs/pipeline/execute.ipynb #afe9fa01
 class InProcess(Engine):
     "A papermill engine: the notebook's cells in this process."
     @classmethod
@@ -133,7 +133,7 @@ class InProcess(Engine):
 ENGINE = "in-process"
 papermill_engines.register(ENGINE, InProcess)
 
-
+# %% ../../nbs/pipeline/execute.ipynb #d7f501c5
 def execute(
     notebook: Path,                 # with a cell tagged `parameters`
     parameters: Mapping[str, Any],  # what stands there instead

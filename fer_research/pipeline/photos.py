@@ -165,7 +165,8 @@ class ModelAnswers(NamedTuple):
         with atomic(path) as t: figure.save(t) if isinstance(figure, Image.Image) else figure.savefig(t, dpi=150)
 
 # %% ../../nbs/pipeline/photos.ipynb #8ce3c347
-def _look_at_video(model: ImageModel, files: Sequence[Path], faces: bool | None, every: float, limit: float) -> ModelAnswers:
+def _look_at_video(model: ImageModel, files: Sequence[Path], faces: bool | None, every: float,
+                   limit: float) -> ModelAnswers:
     "A model on the one video among the files."
     if faces is False: raise InputError("a video can only be searched for faces, by a model of faces")
     if len(files) > 1: raise InputError(f"{len(files)} files with a video among them; give a video alone")
@@ -191,10 +192,10 @@ def look_at(
     faces: bool | None = None,  # look for faces in all pictures, or in none; by default in large ones of no data set
     every: float = 0.5,     # of a video, as in `predict_video`
     limit: float = 600,
-    drawn: bool = False,    # whether `figure` is wanted, for which there has to be one photograph or video
+    with_figure: bool = False,  # whether `figure` is wanted, for which there has to be one photograph or video
 ) -> ModelAnswers:
     "A model on whatever people have. `InputError` for nothing to read or to draw, addresses, and a video among others."
     addresses = [str(file) for file in files if is_address(file)]
     if addresses: raise InputError(f"{addresses[0]}: nothing is read from a network; save it first")
     if any(map(is_video, files)): return _look_at_video(model, files, faces, every, limit)
-    return _look_at_pictures(model, files, faces, drawn)
+    return _look_at_pictures(model, files, faces, with_figure)

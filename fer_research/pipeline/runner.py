@@ -44,7 +44,7 @@ def declared_parameters(
     if len(tagged) != 1: raise InputError(f"{notebook}: {len(tagged)} cells are tagged `parameters`, expected one")
     return assigned_names(tagged[0].source)
 
-
+# %% ../../nbs/pipeline/runner.ipynb #5edef2bb
 def assigned_names(
     source: str,  # of a cell
 ) -> list[str]:
@@ -78,7 +78,7 @@ def _clean_output(output: NotebookNode, root: Path) -> NotebookNode:
         if isinstance(content, str) and not kind.startswith("image/"): output.data[kind] = _clean_text(content, root)
     return output
 
-
+# %% ../../nbs/pipeline/runner.ipynb #68a8e791
 def normalise(
     notebook: NotebookNode,  # executed; changed in place
     root: Path,              # the repository's root, whose path is removed
@@ -110,7 +110,7 @@ def strip_notebook(
         if cell.cell_type == "code": cell.outputs, cell.execution_count = [], None
     return notebook
 
-
+# %% ../../nbs/pipeline/runner.ipynb #26dc1c7b
 def modules_of(
     notebook: NotebookNode,  # a study notebook
     root: Path,              # the repository's, below which modules are looked for
@@ -126,7 +126,7 @@ def modules_of(
     digest = lambda file: hashlib.md5(file.read_bytes()).hexdigest()
     return {file.relative_to(root).as_posix(): digest(file) for file in sorted(files) if file.name != "__init__.py"}
 
-
+# %% ../../nbs/pipeline/runner.ipynb #d7168511
 def strip_notebooks(
     root: Path | None = None,  # the repository's by default
 ) -> Path:  # outputs/notebooks
@@ -169,7 +169,7 @@ def _run(study: str, step: str, key: str | None, notebook: str, values: Mapping[
     placed = {"write_to": write_to} | ({"step": step} if "step" in declared else {})
     return Run(Stage(study, step, key, write_to, root), path, given_parameters(path, dict(values) | placed))
 
-
+# %% ../../nbs/pipeline/runner.ipynb #40e6f7e1
 def find_run(
     study: str,              # such as "fer_boosting"
     step: str,               # such as "fit"
@@ -196,7 +196,7 @@ def check_stage(
     elif step == "smoke_tests": _smoke_test_runs(study, key, root)
     else: find_run(study, step, key, root)
 
-
+# %% ../../nbs/pipeline/runner.ipynb #5e52a74a
 def execute_run(
     run: Run,
 ) -> Path:  # its report
@@ -239,7 +239,7 @@ def _smoke_test_runs(study: str, group: str, root: Path) -> list[Run]:
 
 def _smoke_test_folder(study: str) -> str: return f"scratch/smoke_tests/{study}"
 
-
+# %% ../../nbs/pipeline/runner.ipynb #f174d021
 def run_smoke_tests(
     study: str,  # such as "fer_boosting"
     root: Path,  # the repository's
@@ -260,7 +260,7 @@ def run_smoke_tests(
     shutil.rmtree(work)
     return stage.outputs
 
-
+# %% ../../nbs/pipeline/runner.ipynb #1da44040
 def _run_group(study: str, group: str, root: Path) -> Path:
     "Execute the runs of a group in this process, their parallel tasks as well; gives the last report."
     os.environ[VARIABLE] = json.dumps(SERIAL)
@@ -278,7 +278,7 @@ def _keep_report(made: Stage, placed: StudyEntry, stage: Stage) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(made.outputs / "report.ipynb", target)
 
-
+# %% ../../nbs/pipeline/runner.ipynb #6718614b
 def run_stage(
     study: str,              # such as "fer_boosting"
     step: str,               # such as "fit"

@@ -29,13 +29,14 @@ PORTABLE = {  # AVX2 and no more, whatever the processor has: kernels for wider 
 }
 INSTRUCTIONS = {"portable": PORTABLE, "native": {}}
 
-
+# %% ../../nbs/pipeline/stage.ipynb #43e6d2f5
 def arguments_of(
     arguments: Sequence[str] | None = None,  # of the command line by default
 ) -> argparse.Namespace:  # study, step, key, instructions
     "What the command is asked to run."
     parser = argparse.ArgumentParser(
-        "fer_research.pipeline.stage", description="Run a stage of dvc.yaml: a notebook with the values of params.yaml.")
+        "fer_research.pipeline.stage",
+        description="Run a stage of dvc.yaml: a notebook with the values of params.yaml.")
     parser.add_argument("study", help="such as fer_boosting")
     parser.add_argument("step", help="such as fit: a section of the study in params.yaml, or a notebook")
     parser.add_argument("key", nargs="?", help="such as pca: an entry of that section")
