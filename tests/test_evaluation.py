@@ -1,7 +1,6 @@
 "Longer tests of fer_research.evaluation: properties over many inputs, simulations, and values that others published."
 import io
 import itertools
-import json
 import re
 import zipfile
 
@@ -18,6 +17,8 @@ import matplotlib.pyplot as plt  # noqa: E402
 from fer_research.core import InputError, repo_root  # noqa: E402
 from fer_research.evaluation import metrics, plots, splits, statistics  # noqa: E402
 from fer_research.evaluation.published import citation, published_metrics, read_published  # noqa: E402
+from fer_research.pipeline.artifacts import Stage  # noqa: E402
+from fer_research.pipeline.variant import write_variant  # noqa: E402
 
 STUDIES = ("fer_boosting", "fer_elm", "fer_transfer", "kana_mlp", "polymnist")
 
@@ -151,21 +152,16 @@ def test_ece_against_plain_loops(n):
         assert metrics.expected_calibration_error(y, proba) == pytest.approx(expected)
 
 
-def test_tables_agree_with_the_numbers(tmp_path):
+def test_tables_agree_with_the_numbers():
     y, proba, classes = faces(500)
-    values = metrics.write_evaluation(tmp_path, y, proba, classes, n_train=2000, val_accuracy=.5)
-    by_class, pairs = pd.read_csv(tmp_path / "per_class.csv"), pd.read_csv(tmp_path / "confusion.csv")
+    values = metrics.evaluate(y, proba, classes)
+    by_class, pairs = metrics.per_class(y, proba, classes), metrics.confusion(y, proba, classes)
     assert by_class.recall.mean() == pytest.approx(values["balanced_accuracy"], abs=1e-5)
     assert by_class.roc_auc.mean() == pytest.approx(values["roc_auc_ovr"], abs=1e-5)
     assert np.average(by_class.f1, weights=by_class.support) == pytest.approx(values["weighted_f1"], abs=1e-5)
     assert (pairs.actual == pairs.predicted).mean() == values["accuracy"]
     recall = (pairs.actual == pairs.predicted).groupby(pairs.actual).mean()
     assert recall.to_numpy() == pytest.approx(by_class.recall.to_numpy(), abs=1e-5)
-    stored = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=lambda name: pytest.fail(name))
-    assert stored == pytest.approx(values, rel=1e-5) and stored["n_train"] == 2000
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    metrics.write_evaluation(tmp_path, y, proba, classes, n_train=2000, val_accuracy=.5)
-    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
 
 @pytest.mark.parametrize("n, k", [(500, 6), (40, 6), (300, 2), (5, 3)])
@@ -185,9 +181,11 @@ def test_confusions_are_the_largest_counts_off_the_diagonal(n, k):
 
 def test_failed_evaluation_writes_nothing(tmp_path):
     y, proba, classes = faces(20)
+    ids, stage = np.arange(20).astype(str), Stage("faces", "fit", "new", ".", tmp_path)
+    good, bad = (metrics.Predictions(ids, y, values) for values in (proba, proba * 2))
     with pytest.raises(ValueError, match="val_loss"):
-        metrics.write_evaluation(tmp_path / "new", y, proba, classes, val_loss=float("nan"))
-    with pytest.raises(InputError): metrics.write_evaluation(tmp_path / "new", y, proba * 2, classes)
+        write_variant(stage, "new", classes, good, good, val_loss=float("nan"))
+    with pytest.raises(InputError): write_variant(stage, "new", classes, bad, good)
     assert not list(tmp_path.rglob("*.json")) + list(tmp_path.rglob("*.csv"))
 
 

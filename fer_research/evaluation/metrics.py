@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CLASS_METRICS', 'check_probabilities', 'refuse', 'calibration_table', 'expected_calibration_error',
-           'roc_auc_by_class', 'thin', 'roc', 'evaluate', 'confusions', 'per_class', 'confusion', 'write_evaluation',
-           'Predictions', 'write_predictions', 'read_predictions', 'paired_answers']
+           'roc_auc_by_class', 'thin', 'roc', 'evaluate', 'confusions', 'per_class', 'confusion', 'Predictions',
+           'write_predictions', 'read_predictions', 'paired_answers']
 
 # %% ../../nbs/evaluation/metrics.ipynb #13847256
 import zipfile
@@ -18,7 +18,7 @@ import pandas as pd
 from sklearn.metrics import (accuracy_score, confusion_matrix, log_loss, precision_recall_fscore_support, recall_score,
                              roc_auc_score, roc_curve)
 
-from ..core import InputError, write_csv, write_metrics, write_npz
+from ..core import InputError, write_npz
 from .statistics import bootstrap, wilson
 
 # %% ../../nbs/evaluation/metrics.ipynb #bf68fa0a
@@ -175,24 +175,6 @@ def confusion(
     y, p = check_probabilities(y_true, proba, classes)
     names = np.asarray(classes)
     return pd.DataFrame({"actual": names[y], "predicted": names[p.argmax(1)]})
-
-# %% ../../nbs/evaluation/metrics.ipynb #4763c96e
-def write_evaluation(
-    folder: str | Path,      # `results/<study>/<variant>`; made if need be
-    y_true: Sequence[int],   # (n,) class numbers
-    proba: np.ndarray,       # (n, k) probabilities
-    classes: Sequence[str],  # (k,) class names
-    groups: Sequence | None = None,  # of `evaluate`
-    **extra: float,          # further finite numbers for `metrics.json`
-) -> dict[str, float]:  # what `metrics.json` holds, unrounded
-    "Write `metrics.json` and three tables; `ValueError` if `extra` repeats a metric or is not finite."
-    metrics = evaluate(y_true, proba, classes, groups)
-    if taken := sorted(metrics.keys() & extra.keys()):
-        raise ValueError(f"{folder}: {', '.join(taken)}: measured here, cannot be given as well")
-    write_metrics(Path(folder) / "metrics.json", metrics | extra)
-    for table in (per_class, confusion, roc):
-        write_csv(Path(folder) / f"{table.__name__}.csv", table(y_true, proba, classes))
-    return metrics | extra
 
 # %% ../../nbs/evaluation/metrics.ipynb #2b60a008
 class Predictions(NamedTuple):

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Classifier', 'Split', 'PixelFeatures', 'Embed', 'Vit', 'Majority', 'Neighbours', 'Logistic', 'Discriminant',
-           'Perceptron', 'Boosting', 'Search', 'Fit', 'JoinedFit', 'Classifiers', 'Adjust', 'Ensemble', 'Analyse',
-           'Schema']
+           'Perceptron', 'Boosting', 'Search', 'Fit', 'JoinedFit', 'Classifiers', 'DerivedVariant', 'Adjust',
+           'Ensemble', 'Analyse', 'Schema']
 
 # %% ../../../nbs/studies/fer_boosting/schema.ipynb #bf277db4
 from typing import Annotated, ClassVar, Literal, Union
@@ -141,12 +141,19 @@ class Classifiers(Entry):
         return [VariantSpec(f"{key}_{name}", f"{key}_{name}", "sound") for name in ("logistic", "lda", "mlp")]
 
 
-class Adjust(VariantEntry):
+class DerivedVariant(Entry):
+    "An entry that makes the variant of its own name out of fitted ones."
+    def variants(self, key: str) -> list[VariantSpec]:
+        "The one variant."
+        return [VariantSpec(key, key, "sound")]
+
+
+class Adjust(DerivedVariant):
     "A variant whose class probabilities are shifted to suit balanced accuracy."
     of: VariantOf
 
 
-class Ensemble(VariantEntry):
+class Ensemble(DerivedVariant):
     "The weighted mean of two variants' probabilities."
     first: VariantOf
     second: VariantOf
