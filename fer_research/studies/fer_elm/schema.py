@@ -38,7 +38,8 @@ class Codes(Entry):
 Encoding = Literal["numbers", "one_hot", "vectors", "pyramid"]  # of codes
 
 # %% ../../../nbs/studies/fer_elm/schema.ipynb #cc442a31
-ELMS = tuple(f"elm_{weights}_{readout}" for weights in ("gaussian", "binary") for readout in ("none", "ridge", "lasso", "elasticnet"))
+ELMS = tuple(f"elm_{weights}_{readout}" for weights in ("gaussian", "binary")
+             for readout in ("none", "ridge", "lasso", "elasticnet"))
 
 
 class SourceModels(Entry):
@@ -76,7 +77,7 @@ class EncodedCodes(Entry):
         "One for each classifier."
         return [VariantSpec(f"{key}_{name}", f"{key}_{name}", "sound") for name in ("elm", "logistic", "lightgbm")]
 
-
+# %% ../../../nbs/studies/fer_elm/schema.ipynb #17d9e4c2
 class Controls(Entry):
     "What the accuracies on codes have to be compared with."
     split: SplitKey
@@ -88,7 +89,7 @@ class Controls(Entry):
     scales: dict[Encoding, Positive]  # of the weights, for each encoding
     seeds: Count               # of random weights, codes and permutations
 
-
+# %% ../../../nbs/studies/fer_elm/schema.ipynb #60b4f7da
 class Patches(Networks):
     "Fixed convolutions with pooling and a ridge readout: variants KEY, and KEY_ensemble, the mean of several."
     features: None = None      # pixels
@@ -117,7 +118,7 @@ class Schema(Study):
     @model_validator(mode="after")
     def _require_validation(self):
         for placed in self.entries():
-            chooses = placed.entry.variants(placed.key) and getattr(placed.entry, "choose_on", "validation") == "validation"
-            if chooses and self.split[placed.entry.split].parts == "pooled":
+            chooses = getattr(placed.entry, "choose_on", "validation") == "validation"
+            if placed.entry.variants(placed.key) and chooses and self.split[placed.entry.split].parts == "pooled":
                 raise ValueError(f"{placed.path}.split: {placed.entry.split!r}: it has no validation part to choose on")
         return self

@@ -15,8 +15,8 @@ from ...pipeline.entries import Count, Entry, Place, Share, SplitKey, VariantEnt
 from ...pipeline.options import Baselines, Cut, Networks, Recipe, ReportedStudy
 
 # %% ../../../nbs/studies/fer_transfer/schema.ipynb #194050c2
-Option = Literal["version", "size", "optimiser", "learning_rate", "augmented", "batch_size", "blocks", "filters", "layers", "units",
-                 "final_layers", "final_units"]  # of `models.transfer`
+Option = Literal["version", "size", "optimiser", "learning_rate", "augmented", "batch_size", "blocks", "filters",
+                 "layers", "units", "final_layers", "final_units"]  # of `models.transfer`
 Value = bool | int | float | str
 
 
@@ -26,7 +26,7 @@ class Whole(Entry):
     weights: str               # "imagenet", "random" or the path of a file
     epochs: Count              # at most
     images: Count | None = None  # how many to learn from, of a smoke test; all without it
-    bf16: bool = False         # whether it is trained in bfloat16, a GPU in float16, where the device computes so itself
+    bf16: bool = False         # trained in bfloat16, on a GPU in float16, where the device computes so itself
 
 
 class Families(Whole):
@@ -98,6 +98,7 @@ class Schema(ReportedStudy):
         splits = {f"{placed.section}/{placed.key}": placed.entry.split for placed in self.entries()}
         for placed in self.entries():
             before = getattr(placed.entry, "search", None) or getattr(placed.entry, "crossval", None)
-            if before and splits[before] != placed.entry.split:
-                raise ValueError(f"{placed.path}.split: {placed.entry.split!r}: its models were chosen on the split {splits[before]}")
+            if not before or splits[before] == placed.entry.split: continue
+            raise ValueError(f"{placed.path}.split: {placed.entry.split!r}: "
+                             f"its models were chosen on the split {splits[before]}")
         return self

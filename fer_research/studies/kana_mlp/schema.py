@@ -27,7 +27,7 @@ class Options(Strict):
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None  # share of hidden units
     patience: Count | None = None    # epochs without a lower validation loss after which to stop; null: never
 
-
+# %% ../../../nbs/studies/kana_mlp/schema.ipynb #e9350b7a
 class Model(Strict):
     "A perceptron, its options given, or some of them found."
     engine: Literal["numpy", "torch"]
@@ -39,7 +39,7 @@ SOURCE_MODELS = ("m0", "m1", "m2", "m3", "m4")
 
 
 class SourceModels(Entry):
-    "The source's five models on a split; variants have the models' names, with the key behind them where it is not `sound`."
+    "The source's five models on a split: variants MODEL, or MODEL_KEY where the key is not `sound`."
     protocol: Protocol = "sound"
     split: SplitKey
     seeds: Count               # how often each is trained; the first time is the variant
@@ -87,7 +87,7 @@ class Best(Networks):
     spread: Positive | None = None
     recipe: Recipe
 
-
+# %% ../../../nbs/studies/kana_mlp/schema.ipynb #1d6ec095
 class Schema(ReportedStudy):
     "Section `kana_mlp`."
     split: dict[str, Cut]

@@ -16,7 +16,8 @@ from ...pipeline.options import Networks, Recipe, ReportedStudy
 # %% ../../../nbs/studies/polymnist/schema.ipynb #89202650
 class Cut(Strict):
     "How images are divided."
-    parts: Literal["official", "pooled"]  # tested on the official test part, or on a part of the training part, as published
+    # tested on the official test part, or, as published, on a part of the training part
+    parts: Literal["official", "pooled"]
     validation: Share          # share of the training part to choose on, or, as published, to report
 
 
@@ -27,12 +28,12 @@ class Network(Strict):
     steps: Count | None = None  # in an epoch, whatever the batch
     after: str | None = None   # a model from whose weights it goes on
 
-
+# %% ../../../nbs/studies/polymnist/schema.ipynb #86b3d2f5
 SOURCE_MODELS = ("cnn_1", "cnn_2", "dense_64", "dense_128", "linear", "linear_augmented")
 
 
 class SourceModels(Entry):
-    "The source's six models on a split; variants have the models' names, with the key behind them where it is not `sound`."
+    "The source's six models on a split: variants MODEL, or MODEL_KEY where the key is not `sound`."
     protocol: Protocol = "sound"
     split: SplitKey
     fit_on: Literal["training", "everything"]
@@ -44,11 +45,14 @@ class SourceModels(Entry):
 
     @model_validator(mode="after")
     def _check_models(self):
-        if [*self.models] != [*SOURCE_MODELS]: raise ValueError(f"models: {', '.join(self.models)}: expected {', '.join(SOURCE_MODELS)}")
+        if [*self.models] != [*SOURCE_MODELS]:
+            raise ValueError(f"models: {', '.join(self.models)}: expected {', '.join(SOURCE_MODELS)}")
         first = [name for name, model in self.models.items() if not model.after]
         for name, model in self.models.items():
-            if model.after and model.after not in first: raise ValueError(f"models.{name}.after: {model.after!r} is none of {', '.join(first)}")
-        if self.weighted and self.weighted not in self.models: raise ValueError(f"weighted: {self.weighted!r} is none of {', '.join(self.models)}")
+            if not model.after or model.after in first: continue
+            raise ValueError(f"models.{name}.after: {model.after!r} is none of {', '.join(first)}")
+        if self.weighted and self.weighted not in self.models:
+            raise ValueError(f"weighted: {self.weighted!r} is none of {', '.join(self.models)}")
         return self
 
     def variants(self, key: str) -> list[VariantSpec]:
@@ -68,10 +72,11 @@ class Transfer(Entry):
     "Residual networks that have not seen one of the modalities."
     split: SplitKey
     width: Count = 16          # channels of the first stage
-    shares: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]  # of pictures that get another background
+    # of pictures that get another background
+    shares: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]
     recipe: Recipe
 
-
+# %% ../../../nbs/studies/polymnist/schema.ipynb #39f1a8d0
 class Schema(ReportedStudy):
     "Section `polymnist`."
     split: dict[str, Cut]
