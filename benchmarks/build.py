@@ -117,7 +117,8 @@ def measured(name: str, task: Callable[[Build], Cost], builds: list[Build], repe
         for build in builds:
             cost = task(build)
             typer.echo(f"{name}, {build.side}: CPU {cost.cpu:.1f} s, wall {cost.wall:.1f} s")
-            with LOG.open("a") as log: log.write(json.dumps({"name": name, "side": build.side, **cost._asdict()}) + "\n")
+            line = json.dumps({"name": name, "side": build.side, **cost._asdict()})
+            with LOG.open("a") as log: log.write(line + "\n")
 
 
 def show_ratios() -> None:
@@ -125,8 +126,8 @@ def show_ratios() -> None:
     table = pd.read_json(LOG, lines=True).groupby(["name", "side"], sort=False).median().unstack()
     for name, row in table.iterrows():
         typer.echo(f"{name}: " + "; ".join(
-            f"{kind} {row[kind, 'base']:.1f} s and {row[kind, 'here']:.1f} s, {row[kind, 'base'] / row[kind, 'here']:.2f} times less"
-            for kind in ("cpu", "wall")))
+            f"{kind} {row[kind, 'base']:.1f} s and {row[kind, 'here']:.1f} s, "
+            f"{row[kind, 'base'] / row[kind, 'here']:.2f} times less" for kind in ("cpu", "wall")))
 
 
 def main(
@@ -141,7 +142,8 @@ def main(
     builds = [clone_of(side, base if side == "base" else "HEAD") for side in only or Side]
     for name, task in LONG.items(): measured(name, task, builds, 1)
     for name, task in QUICK.items(): measured(name, task, builds, repeats)
-    for build in builds: typer.echo(f"stages that run after an edit of one classifier, {build.side}: {stages_after_edit(build):.0%}")
+    for build in builds:
+        typer.echo(f"stages that run after an edit of one classifier, {build.side}: {stages_after_edit(build):.0%}")
     if ci: measured(".ci/run", lambda build: build.run(".ci/run"), builds, 1)
     show_ratios()
 

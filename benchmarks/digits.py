@@ -121,7 +121,7 @@ ours_load_seen = partial(ours_load_again, preprocessing=True)
 
 # --- epochs ---------------------------------------------------------------------------------------------------------
 
-def network_inputs() -> tuple[tuple[np.ndarray, np.ndarray], ...]:  # (n, 28, 28, 1) float32 and (n,) digits, of each part
+def network_inputs() -> tuple[tuple[np.ndarray, np.ndarray], ...]:  # of each part (n, 28, 28, 1) float32, (n,) digits
     "Pictures of the training and the test part as the network sees them."
     from fer_research.data.polymnist import read_polymnist
     from fer_research.models.cnn import grey_blur

@@ -32,7 +32,8 @@ def theirs(faces: Part, name: str, hidden: int) -> np.ndarray:
     rng = np.random.RandomState(1)
     W, b = WEIGHTS[weights](rng, (144, hidden)), WEIGHTS[weights](rng, hidden)
     H = 1 / (1 + np.exp(-(faces.X @ W + b)))
-    regressor = {"none": Ridge(1e-9), "ridge": Ridge(1.0), "lasso": Lasso(0.01), "elasticnet": ElasticNet(0.01, l1_ratio=0.5)}[readout]
+    regressor = {"none": Ridge(1e-9), "ridge": Ridge(1.0), "lasso": Lasso(0.01),
+                 "elasticnet": ElasticNet(0.01, l1_ratio=0.5)}[readout]
     return regressor.fit(H, np.eye(7)[faces.y]).predict(H).argmax(axis=1)
 
 
@@ -67,7 +68,8 @@ def test_noise_is_learned_by_heart_and_the_less_the_more_there_is(faces):
 
 
 def test_a_stored_machine_holds_no_code_and_answers_the_same(faces, tmp_path):
-    model = make_pipeline(StandardScaler(), ELMClassifier(50, weights="binary", activation="sine", random_state=3)).fit(*faces)
+    machine = ELMClassifier(50, weights="binary", activation="sine", random_state=3)
+    model = make_pipeline(StandardScaler(), machine).fit(*faces)
     model[-1].calibrate(model[0].transform(faces.X[:500]), faces.y[:500])
     save_classifier(tmp_path, model)
     assert [path.name for path in tmp_path.iterdir()] == ["classifier.safetensors"]
@@ -75,7 +77,8 @@ def test_a_stored_machine_holds_no_code_and_answers_the_same(faces, tmp_path):
 
 
 def test_the_comparison_shows_the_noise_floor_beside_the_published_accuracy(reproduced):
-    name, text = "elm_gaussian_ridge_published", (reproduced.root / "outputs" / "comparison" / "compare" / "comparison.md").read_text()
+    name = "elm_gaussian_ridge_published"
+    text = (reproduced.root / "outputs" / "comparison" / "compare" / "comparison.md").read_text()
     row = next(line for line in text.splitlines() if line.startswith(f"| fer_elm | {name} |") and "±" in line)
     metrics = json.loads(find_variant("fer_elm", name, reproduced.root).metrics.read_text())
     assert row.split(" | ")[3] == "31.5" and row.split(" | ")[5] == f"{100 * metrics['noise_floor']:.1f}"

@@ -14,7 +14,8 @@ import psutil
 import pytest
 from safetensors import safe_open
 
-FEATURES, EMBED, SEARCH = "fer_boosting_pixels@pca", "fer_boosting_embed@efficientnet_lite0", "fer_boosting_fit@pca_tuned"
+FEATURES, EMBED = "fer_boosting_pixels@pca", "fer_boosting_embed@efficientnet_lite0"
+SEARCH = "fer_boosting_fit@pca_tuned"
 TRIAL_STATE, REPORT = 6, 7  # operations in Optuna's journal: a trial's state, and a value on the way
 FINISHED = {1, 2}           # states: complete, pruned
 PARTIAL = "outputs/partial"  # nothing in the end but the journals of searches, to look at
@@ -30,10 +31,18 @@ def wait_for(condition, seconds: float, what: str):
     pytest.fail(f"waited {seconds} s for {what}")
 
 
+def start_repro(clone, *stage: str) -> subprocess.Popen:
+    "Start `dvc repro` without a word from it."
+    return clone.start("python", "-m", "dvc", "repro", *stage, output=subprocess.DEVNULL)
+
+
 @contextmanager
 def killed(clone, *stage: str):
-    "Run `dvc repro` while the block lasts, then kill its process group at once. Yields a list that then has the descendants."
-    process, family = clone.start("python", "-m", "dvc", "repro", *stage, output=subprocess.DEVNULL), []
+    """Run `dvc repro` while the block lasts, then kill its process group at once.
+
+    Yields a list that then has the descendants.
+    """
+    process, family = start_repro(clone, *stage), []
     try: yield family
     finally:
         family += psutil.Process(process.pid).children(recursive=True)
@@ -64,7 +73,7 @@ def test_a_killed_embedding_goes_on_with_the_images_that_are_left(done, reproduc
     with killed(done, "--force", "--single-item", EMBED):
         first = wait_for(lambda: next(partial.glob("*/00000.npz"), None), 240, "the first images")
     written = first.stat().st_mtime_ns
-    with done.start("python", "-m", "dvc", "repro", "--force", "--single-item", EMBED, output=subprocess.DEVNULL) as process:  # or DVC takes its cached outputs
+    with start_repro(done, "--force", "--single-item", EMBED) as process:  # or DVC takes its cached outputs
         wait_for(lambda: next(partial.glob("*/00001.npz"), None), 240, "the next images")
         assert first.stat().st_mtime_ns == written, "the first images were embedded again"
     assert process.returncode == 0
@@ -77,7 +86,8 @@ def epochs(state: Path) -> int:
 
 
 @pytest.mark.parametrize(("stage", "states", "outs"), [
-    pytest.param("fer_elm_codes@vqvae", "fer_elm/codes-vqvae-*.safetensors", ("outputs/fer_elm/codes/vqvae", "results/fer_elm/codes/vqvae"), marks=pytest.mark.slow),
+    pytest.param("fer_elm_codes@vqvae", "fer_elm/codes-vqvae-*.safetensors",
+                 ("outputs/fer_elm/codes/vqvae", "results/fer_elm/codes/vqvae"), marks=pytest.mark.slow),
     pytest.param("kana_mlp_best@resnet", "kana_mlp/best-resnet-*/[0-9]*.safetensors",  # several at a time, in processes
                  ("outputs/kana_mlp/best/resnet", "results/kana_mlp/best/resnet"), marks=pytest.mark.slow),
 ], ids=["one", "several"])
@@ -88,7 +98,7 @@ def test_a_killed_training_ends_at_once_and_goes_on_with_the_next_epoch(done, re
     _, alive = psutil.wait_procs(family, timeout=30)
     assert not alive, "a network is trained for nobody"
     kept, written = epochs(state), state.stat().st_mtime_ns
-    with done.start("python", "-m", "dvc", "repro", "--force", "--single-item", stage, output=subprocess.DEVNULL) as process:
+    with start_repro(done, "--force", "--single-item", stage) as process:
         wait_for(lambda: state.stat().st_mtime_ns != written, 240, "the next epoch")
         assert kept < epochs(state) <= kept + 2, "it began anew"
     assert process.returncode == 0
@@ -96,17 +106,21 @@ def test_a_killed_training_ends_at_once_and_goes_on_with_the_next_epoch(done, re
 
 
 @pytest.mark.parametrize(("stage", "first", "next_one", "outs"), [
-    ("fer_elm_patches@patches", "fer_elm/patches-patches-*/000.safetensors", "fer_elm/patches-patches-*/001.safetensors",
+    ("fer_elm_patches@patches",
+     "fer_elm/patches-patches-*/000.safetensors", "fer_elm/patches-patches-*/001.safetensors",
      ("outputs/fer_elm/patches/patches", "results/fer_elm/patches/patches")),
-    pytest.param("polymnist_source_models@published", "polymnist/source_models-published-*/cnn_1-*/history.csv", "polymnist/source_models-published-*/dense_128-*/history.csv",
-                 ("outputs/polymnist/source_models/published", "results/polymnist/source_models/published"), marks=pytest.mark.slow),
+    pytest.param("polymnist_source_models@published",
+                 "polymnist/source_models-published-*/cnn_1-*/history.csv",
+                 "polymnist/source_models-published-*/dense_128-*/history.csv",
+                 ("outputs/polymnist/source_models/published", "results/polymnist/source_models/published"),
+                 marks=pytest.mark.slow),
 ], ids=["patches", "networks"])
 def test_what_was_fitted_before_a_run_was_killed_is_not_fitted_again(done, reproduced, stage, first, next_one, outs):
     partial = done.root / "outputs" / "partial"
     with killed(done, "--force", "--single-item", stage):
         one = wait_for(lambda: next(partial.glob(first), None), 240, "the first")
     written = one.stat().st_mtime_ns
-    with done.start("python", "-m", "dvc", "repro", "--force", "--single-item", stage, output=subprocess.DEVNULL) as process:
+    with start_repro(done, "--force", "--single-item", stage) as process:
         wait_for(lambda: next(partial.glob(next_one), None), 240, "the next")
         assert one.stat().st_mtime_ns == written, "the first was fitted again"
     assert process.returncode == 0
@@ -121,12 +135,14 @@ def operations(journal: Path) -> list[dict]:
 
 def finished(journal: Path) -> set[int]:
     "Trials that have ended."
-    return {done["trial_id"] for done in operations(journal) if done["op_code"] == TRIAL_STATE and done["state"] in FINISHED}
+    return {done["trial_id"] for done in operations(journal)
+            if done["op_code"] == TRIAL_STATE and done["state"] in FINISHED}
 
 
 def reports(journal: Path, trials: set[int]) -> Counter:
     "How many values each of these trials has reported: one every ten rounds that it ran."
-    return Counter(done["trial_id"] for done in operations(journal) if done["op_code"] == REPORT and done["trial_id"] in trials)
+    return Counter(done["trial_id"] for done in operations(journal)
+                   if done["op_code"] == REPORT and done["trial_id"] in trials)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +154,8 @@ def resumed(reproduced, tmp_path_factory) -> SimpleNamespace:
         os.link(wait_for(lambda: next(folder.glob("fit-pca_tuned-*.log"), None), 120, "the journal"), journal)
         wait_for(lambda: len(finished(journal)) >= 3, 120, "three finished trials")
     trials = finished(journal)
-    found = SimpleNamespace(clone=clone, journal=journal, family=family, trials=trials, reports=reports(journal, trials), left=clone.listing(*SEARCHED))
+    found = SimpleNamespace(clone=clone, journal=journal, family=family, trials=trials,
+                            reports=reports(journal, trials), left=clone.listing(*SEARCHED))
     clone.dvc("repro", "--force", "--single-item", SEARCH)  # or DVC takes its cached outputs
     return found
 
@@ -146,7 +163,8 @@ def resumed(reproduced, tmp_path_factory) -> SimpleNamespace:
 def test_a_killed_search_ends_as_if_nothing_had_happened(resumed, reproduced):
     assert not resumed.left, "results of a search that did not end"
     assert resumed.clone.listing(*SEARCHED) == reproduced.listing(*SEARCHED)
-    assert [path.name for path in (resumed.clone.root / "outputs" / "partial" / "fer_boosting").glob("fit-pca_tuned*")] == ["fit-pca_tuned.log"]
+    partial = resumed.clone.root / "outputs" / "partial" / "fer_boosting"
+    assert [path.name for path in partial.glob("fit-pca_tuned*")] == ["fit-pca_tuned.log"]
 
 
 def test_trials_that_were_finished_are_not_run_again(resumed):
@@ -174,12 +192,13 @@ def test_an_unusable_input_leaves_no_report(done):
     notebook = done.root / re.search(r"scratch/failed/\S+\.ipynb", error)[0]
     as_it_failed = notebook.read_bytes()
     done.cli("run", "fer_boosting", "fit", "majority")
-    assert notebook.exists() and notebook.read_bytes() == as_it_failed, "another variant's run took the failed notebook away"
+    assert notebook.exists() and notebook.read_bytes() == as_it_failed, "another variant's run took the notebook away"
 
 
 def test_two_variants_can_run_side_by_side(done, reproduced):
     variants = "majority", "neighbours"
-    running = [done.start("python", "-m", "fer_research.pipeline.cli", "run", "fer_boosting", "fit", variant) for variant in variants]
+    running = [done.start("python", "-m", "fer_research.pipeline.cli", "run", "fer_boosting", "fit", variant)
+               for variant in variants]
     errors = [process.communicate()[1] for process in running]
     assert [process.returncode for process in running] == [0, 0], errors
     outs = [f"{folder}/fer_boosting/fit/{variant}" for folder in ("results", "outputs") for variant in variants]
