@@ -100,7 +100,7 @@ def graph_of(
     example = torch.zeros(1, size, size, 3, dtype=torch.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing warns of Python numbers, which here are constants
-        once = {"check_trace": False}  # torch would run the network three times more to compare
+        once = {"check_trace": False}  # torch would run the network twice more to compare
         decoder = TorchScriptPythonDecoder(network, example_input=example, trace_kwargs=once)
         return openvino.convert_model(decoder, example_input=example,
                                       input=[openvino.PartialShape([-1, size, size, 3])])
