@@ -169,7 +169,7 @@ def _check_address(address: str) -> None:
             if scheme == "tcp" and not peer.recv(1): raise OSError("it hangs up")
     except (OSError, OverflowError, ValueError) as error:
         raise InputError(f"compute: address: {address}: no scheduler of Dask answers there ({error}); "
-                         "start one with `dask scheduler`, or write `compute: {engine: local}` in "
+                         "start one with `dask scheduler`, or write `engine: local` there, in "
                          "params.yaml") from None
 
 

@@ -64,7 +64,7 @@ def test_a_part_of_a_run_is_recorded_without_the_rest(done):
 def test_the_address_of_a_cluster_is_not_recorded(work):
     work.edit(compute={"engine": "dask", "address": "tcp://10.0.0.1:8786"})
     refused = work.cli("record", "trial", "--study", "fer_boosting", check=False)
-    assert refused.returncode == 2 and "write {engine: local} before you record" in refused.stderr
+    assert refused.returncode == 2 and "write `engine: local` before you record" in refused.stderr
     assert not (work.root / "records" / "trial").exists()
 
 

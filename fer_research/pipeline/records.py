@@ -113,7 +113,7 @@ def record(
         raise InputError(f"{name!r}: a record's name has letters, digits, - and _ only")
     params = read_params(root / "params.yaml")
     if check_params(params).compute.engine != "local":
-        raise InputError("params.yaml: compute: it tells whose machines they are; write {engine: local} before you "
+        raise InputError("params.yaml: compute: it tells whose machines they are; write `engine: local` before you "
                          "record, which re-runs nothing")
     paths = _kept_paths(_finished_stages(study, root, partial), root)
     target = root / "records" / name / study
