@@ -63,7 +63,7 @@ def test_oversampling_sees_what_a_fit_learns_from_and_nothing_else(parts, monkey
     train, validation, _ = parts
     seen = []
     real = boosting.oversample
-    monkeypatch.setattr(boosting, "oversampled", lambda part, *args: seen.append(part) or real(part, *args))
+    monkeypatch.setattr(boosting, "oversample", lambda part, *args: seen.append(part) or real(part, *args))
     fitted = fit_lightgbm(train, validation, 0, rounds=5, smote=[3])
     assert [len(part.y) for part in seen] == [500, 700] and np.array_equal(seen[0].X, train.X)
     assert len(fitted.val_proba) == len(validation.y)
