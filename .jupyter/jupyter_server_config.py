@@ -26,7 +26,8 @@ def clean_on_save(path, model, contents_manager, **_):
     clean_nb(model["content"], False, *keys)
 
 
-warnings.filterwarnings("ignore", "Overriding existing pre_save_hook")  # Jupyter sets it twice and warns that the first was there
+# Jupyter sets it twice, and warns that the first was there
+warnings.filterwarnings("ignore", "Overriding existing pre_save_hook")
 
 c = get_config()  # noqa: F821  Jupyter's
 c.ServerApp.ip = "127.0.0.1"
