@@ -77,8 +77,9 @@ lab: setup ## open the notebooks in JupyterLab, on this machine only (ARGS goes 
 docs: data ## build the documentation into site/, from the notebooks and the reports of `make repro`
 	@python -m docs.generator
 
-bench: data ## measure the sources' ways against ours (FER6=path of the real FER-6 archive)
+bench: data ## measure the sources' ways against ours (FER6=path of the real FER-6 archive), and this build against an earlier one
 	python -m benchmarks $(if $(FER6),--fer6 "$(FER6)")
+	python -m benchmarks.build
 
 sample: setup ## draw the embedded sample anew and put it into its remote, the folder sample/
 	python -m fer_research.pipeline.cli data sample

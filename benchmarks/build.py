@@ -1,7 +1,4 @@
-"""This build against an earlier commit's, on this machine: `python -m benchmarks.build --help`.
-
-Ratios count, not seconds.
-"""
+"""This build against an earlier commit's, on this machine: `python -m benchmarks.build --help`. Ratios count."""
 import json
 import os
 import resource
@@ -22,11 +19,9 @@ from .measure import ROOT
 BASE = "a63bdb9"  # the last commit before smoke tests were made small
 SCRATCH = ROOT / "scratch" / "benchmarks" / "build"
 LOG = SCRATCH / "costs.jsonl"
-OUTSIDE = ("GIT_", "DVC_", "MAKE", "PYTHON", "JUPYTER", "IPYTHON", "MPL", "FER_RESEARCH", "VENV")
+OUTSIDE = ("GIT_", "DVC_", "MAKE", "PYTHON", "PYTEST", "JUPYTER", "IPYTHON", "MPL", "FER_RESEARCH", "VENV")
 CLASSIFIERS = {"base": "heads", "here": "classifiers"}  # module of models/ whose function is edited
 NOTHING = {"base": "fer_boosting_split@sound", "here": "fer_boosting_split"}  # a stage that computes next to nothing
-
-
 Side = StrEnum("Side", ["base", "here"])
 
 
@@ -41,15 +36,16 @@ class Build(NamedTuple):
     side: Side
     root: Path
 
-    def run(self, *command: str) -> Cost:
-        "Run a command to its end; `CalledProcessError` with what it printed where it fails."
+    def run(self, *command: str, check: bool = True) -> Cost:
+        "Run a command to its end; `CalledProcessError` where it fails and that is not welcome."
         kept = {key: value for key, value in os.environ.items() if not key.startswith(OUTSIDE)}
         path = os.pathsep.join([str(Path(sys.executable).parent), kept["PATH"]])
         environment = kept | {"PATH": path, "PYTHONPATH": str(self.root), "VENV": sys.prefix, "DVC_NO_ANALYTICS": "1"}
         before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-        subprocess.run(command, cwd=self.root, env=environment, check=True, capture_output=True, text=True)
+        subprocess.run(command, cwd=self.root, env=environment, check=check, capture_output=True, text=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return Cost(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, time.monotonic() - started)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return Cost(cpu, time.monotonic() - started)
 
 
 def pins(
@@ -64,87 +60,109 @@ def clone_of(
     side: Side,
     revision: str,  # of git
 ) -> Build:
-    "A fresh clone with the sample; `typer.Exit` where it needs another environment than this one."
+    "A clone with the sample, that of the last time where it is of this commit; `typer.Exit` for other requirements."
     build = Build(side, SCRATCH / side)
+    commit = lambda root, name: subprocess.check_output(["git", "rev-parse", name], cwd=root)
+    if build.root.exists() and commit(build.root, "HEAD") == commit(ROOT, revision): return build
     shutil.rmtree(build.root, ignore_errors=True)
     subprocess.run(["git", "clone", "--quiet", "--shared", str(ROOT), str(build.root)], check=True)
     build.run("git", "checkout", "--quiet", revision)
-    required, installed = pins(build.root), pins(ROOT)
-    if other := [name for name in required if installed.get(name, required[name]) != required[name]]:
+    wanted, installed = pins(build.root), pins(ROOT)
+    if other := [name for name in wanted if installed.get(name, wanted[name]) != wanted[name]]:
         typer.echo(f"{revision} needs other versions of {', '.join(other)}: its environment cannot be shared", err=True)
         raise typer.Exit(2)
     build.run("dvc", "pull", "--quiet", "data.dvc")
+    build.run("dvc", "repro", "strip", "prepare@fer6", NOTHING[side])
     return build
 
 
 def rebuild(build: Build) -> Cost:
     "All stages from nothing, two studies at a time."
-    shutil.rmtree(build.root / "outputs", ignore_errors=True)
+    for made in ("outputs", ".dvc/cache/runs"): shutil.rmtree(build.root / made, ignore_errors=True)
     (build.root / "dvc.lock").unlink(missing_ok=True)
     return build.run("make", "--jobs=2", "all-stages")
+
+
+def smoke_tests(build: Build) -> Cost:
+    "The stages that are nothing but smoke tests, of both studies that have such."
+    stages = [f"{study}_smoke_tests" for study in ("fer_boosting", "fer_transfer")]
+    return build.run("dvc", "repro", "--force", "--single-item", *stages)
 
 
 def stages_after_edit(build: Build) -> float:
     "The share of the stages that run again after the body of one classifier's function was edited."
     module = build.root / "fer_research" / "models" / f"{CLASSIFIERS[build.side]}.py"
+    listed = lambda *command: subprocess.run(["dvc", *command], cwd=build.root, capture_output=True, text=True).stdout
     text = module.read_text()
-    module.write_text(text.replace('shrinkage="auto"', 'shrinkage=0.5'))
-    build.run("dvc", "repro", "strip")
-    dry_run = subprocess.run(["dvc", "repro", "--dry"], cwd=build.root, capture_output=True, text=True)
-    listed = subprocess.run(["dvc", "stage", "list", "--name-only"], cwd=build.root, capture_output=True, text=True)
-    count = len(listed.stdout.split())
-    module.write_text(text)
-    build.run("dvc", "repro", "strip")
-    return dry_run.stdout.count("Running stage") / count
+    try:
+        module.write_text(text.replace('shrinkage="auto"', "shrinkage=0.5"))
+        build.run("dvc", "repro", "strip")
+        affected = listed("repro", "--dry").count("Running stage")
+    finally:
+        module.write_text(text)
+        build.run("dvc", "repro", "strip")
+    return affected / len(listed("stage", "list", "--name-only").split())
 
 
-QUICK: dict[str, Callable[[Build], Cost]] = {
-    "a stage that does nothing": lambda build: build.run("dvc", "repro", "--force", "--single-item",
-                                                         NOTHING[build.side]),
-    "dvc repro with nothing to do": lambda build: build.run("dvc", "repro"),
-    "dvc status": lambda build: build.run("dvc", "status"),
-    "dvc metrics diff": lambda build: build.run("dvc", "metrics", "diff", "HEAD"),
+class Task(NamedTuple):
+    "A command to measure."
+    title: str
+    run: Callable[[Build], Cost]
+    once: bool = False  # of minutes, so that it is not repeated
+    sides: tuple[str, ...] = tuple(Side)  # the builds that have such
+
+
+TASKS = {
+    "rebuild": Task("rebuild from nothing", rebuild, once=True),
+    "smoke": Task("smoke tests", smoke_tests, once=True, sides=("here",)),
+    "docs": Task("make docs after it", lambda build: build.run("make", "docs"), once=True),
+    "nothing": Task("a stage that does nothing",
+                    lambda build: build.run("dvc", "repro", "--force", "--single-item", NOTHING[build.side])),
+    "repro": Task("dvc repro with nothing to do", lambda build: build.run("dvc", "repro")),
+    "status": Task("dvc status", lambda build: build.run("dvc", "status")),
+    "diff": Task("dvc metrics diff", lambda build: build.run("dvc", "metrics", "diff", "HEAD")),
+    "ci": Task(".ci/run", lambda build: build.run(".ci/run", check=False), once=True),
 }
-LONG: dict[str, Callable[[Build], Cost]] = {
-    "rebuild from nothing": rebuild,
-    "make docs after it": lambda build: build.run("make", "docs"),
-}
+Name = StrEnum("Name", [*TASKS, "edit"])
 
 
-def measured(name: str, task: Callable[[Build], Cost], builds: list[Build], repeats: int) -> None:
+def measure_task(task: Task, builds: list[Build], repeats: int) -> None:
     "Append what a command takes in each build, in turn, to the log."
-    for _ in range(repeats):
-        for build in builds:
-            cost = task(build)
-            typer.echo(f"{name}, {build.side}: CPU {cost.cpu:.1f} s, wall {cost.wall:.1f} s")
-            line = json.dumps({"name": name, "side": build.side, **cost._asdict()})
+    for _ in range(1 if task.once else repeats):
+        for build in (build for build in builds if build.side in task.sides):
+            cost = task.run(build)
+            typer.echo(f"{task.title}, {build.side}: CPU {cost.cpu:.1f} s, wall {cost.wall:.1f} s")
+            line = json.dumps({"name": task.title, "side": build.side, **cost._asdict()})
             with LOG.open("a") as log: log.write(line + "\n")
 
 
 def show_ratios() -> None:
-    "Medians of both sides in the log, and how many times less the second takes."
+    "Medians of each side in the log, and their ratio where there are both."
     table = pd.read_json(LOG, lines=True).groupby(["name", "side"], sort=False).median().unstack()
     for name, row in table.iterrows():
-        typer.echo(f"{name}: " + "; ".join(
-            f"{kind} {row[kind, 'base']:.1f} s and {row[kind, 'here']:.1f} s, "
-            f"{row[kind, 'base'] / row[kind, 'here']:.2f} times less" for kind in ("cpu", "wall")))
+        kinds = [kind for kind in ("cpu", "wall") if row[kind].reindex([*Side]).notna().all()]
+        figures = [f"{kind} {row[kind, 'base']:.1f} s and {row[kind, 'here']:.1f} s, "
+                   f"{row[kind, 'here'] / row[kind, 'base']:.2f} of it" for kind in kinds]
+        typer.echo(f"{name}: {'; '.join(figures) or 'measured on one side only'}")
 
 
 def main(
+    names: Annotated[list[Name] | None, typer.Argument(help="What to measure; all but `ci` by default.")] = None,
     base: Annotated[str, typer.Option(help="The commit to compare with.")] = BASE,
-    repeats: Annotated[int, typer.Option(min=1, help="Of the quick commands; whole rebuilds run once.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="Of the quick commands; what takes minutes runs once.")] = 5,
     only: Annotated[list[Side] | None, typer.Option(help="Measure one build only; both by default.")] = None,
-    ci: Annotated[bool, typer.Option("--ci", help="Run .ci/run as well, which takes an hour or two.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what earlier runs measured.")] = False,
 ) -> None:
-    "Rebuild an earlier commit and this one, and compare what they cost."
+    """Build an earlier commit and this one, and compare what they cost. `repro`, `docs` and `edit` look at what
+    `rebuild` has made, this time or an earlier one; `ci` takes an hour or two."""
     if fresh: LOG.unlink(missing_ok=True)
+    wanted = names or [name for name in Name if name != "ci"]
     builds = [clone_of(side, base if side == "base" else "HEAD") for side in only or Side]
-    for name, task in LONG.items(): measured(name, task, builds, 1)
-    for name, task in QUICK.items(): measured(name, task, builds, repeats)
-    for build in builds:
-        typer.echo(f"stages that run after an edit of one classifier, {build.side}: {stages_after_edit(build):.0%}")
-    if ci: measured(".ci/run", lambda build: build.run(".ci/run"), builds, 1)
+    for name in Name:
+        if name not in wanted: continue
+        if name in TASKS: measure_task(TASKS[name], builds, repeats)
+        for build in builds if name == "edit" else []:
+            typer.echo(f"stages that run after an edit of one classifier, {build.side}: {stages_after_edit(build):.0%}")
     show_ratios()
 
 

@@ -156,9 +156,10 @@ def record(
     typer.echo(keep(name, study, partial=partial).relative_to(repo_root()))
 
 # %% ../../nbs/pipeline/cli.ipynb #55e42bc7
-def _tell_problems(problems: list) -> None:
-    "Name what cannot be used below the figures."
-    for problem in problems[:MAX_PROBLEMS]: typer.echo(f"  {problem.file}: {problem.reason}")
+def _print_problems(problems: list, lead: str = "fer-research: left out: ", err: bool = True) -> None:
+    "Name what could not be used: on the error stream, or below the figures of a data set."
+    for problem in problems[:MAX_PROBLEMS]: typer.echo(f"{lead}{problem.file}: {problem.reason}", err=err)
+    if (more := len(problems) - MAX_PROBLEMS) > 0: typer.echo(f"{lead}{more:,} more", err=err)
 
 
 def _show_census(dataset: str, items, images, figures: dict, problems: list) -> None:
@@ -172,7 +173,7 @@ def _show_census(dataset: str, items, images, figures: dict, problems: list) -> 
     _show(["class", "images", "share"], classes, f"{dataset}: {find_file(dataset).name}, {origin}")
     for key, value in figures.items(): typer.echo(f"  {key.replace('_', ' ')}: {value:.6g}")
     for note in images.notes: typer.echo(f"  {note}")
-    _tell_problems(problems)
+    _print_problems(problems, "  ", err=False)
 
 # %% ../../nbs/pipeline/cli.ipynb #15d01079
 @data_app.command()
@@ -218,7 +219,7 @@ def put(
     typer.echo(f"{name}: {len(decoded.table)} images in {len(images.classes)} classes, "
                f"{len(problems)} entries that cannot be used")
     for note in images.notes: typer.echo(f"  {note}")
-    _tell_problems(problems)
+    _print_problems(problems, "  ", err=False)
     typer.echo("now: dvc add data && dvc repro    "
                "back: git restore data.dvc dvc.lock results; dvc checkout || dvc repro")
 
@@ -251,14 +252,6 @@ def polymnist(
     typer.echo("over crops of " + "; ".join(f"{p.name} by {p.author} ({p.licence})" for p in PHOTOGRAPHS))
 
 # %% ../../nbs/pipeline/cli.ipynb #63f7eef9
-def _print_problems(problems: list) -> None:
-    "Name what could not be used on the error stream."
-    for problem in problems[:MAX_PROBLEMS]:
-        typer.echo(f"fer-research: left out: {problem.file}: {problem.reason}", err=True)
-    if len(problems) > MAX_PROBLEMS:
-        typer.echo(f"fer-research: left out: {len(problems) - MAX_PROBLEMS:,} more", err=True)
-
-
 def _print_notice(study: str) -> None:
     "What a prediction on faces is not, where a study is about them."
     if study.startswith("fer"):

@@ -248,7 +248,7 @@ def run_smoke_tests(
     section, work = study_section(read_params(root / "params.yaml"), study), root / _smoke_test_folder(study)
     groups = dict.fromkeys(placed.group for placed in section.entries() if placed.group)
     for group in groups:
-        command = [sys.executable, "-m", "fer_research.pipeline.stage", study, "smoke_tests", group, *_instructions()]
+        command = [sys.executable, "-m", "fer_research.pipeline.stage", study, "smoke_tests", group]
         done = subprocess.run(command, cwd=root)
         if done.returncode: raise InputError(f"{study} smoke_tests {group}: stopped; see above")
     stage = Stage(study, "smoke_tests", None, ".", root)
@@ -265,11 +265,6 @@ def _run_group(study: str, group: str, root: Path) -> Path:
     "Execute the runs of a group in this process, their parallel tasks as well; gives the last report."
     os.environ[VARIABLE] = json.dumps(SERIAL)
     return [execute_run(run) for run in _smoke_test_runs(study, group, root)][-1]
-
-
-def _instructions() -> list[str]:
-    "The option of a stage's command that says what this process was started with."
-    return ["--instructions", "portable" if os.environ.get("ATEN_CPU_CAPABILITY") == "avx2" else "native"]
 
 
 def _keep_report(made: Stage, placed: StudyEntry, stage: Stage) -> None:
